@@ -18,7 +18,7 @@ from tango.cli.confirm import dry_run_option, require_yes, would, yes_option
 from tango.cli.output import OUTPUTS, Column, duration, instant, output_option, print_mapping, print_rows, say, share
 from tango.cli.progress import RunProgress, spinner
 from tango.cli.publishing import publisher
-from tango.cli.trace_files import require_other_file, selection_of
+from tango.cli.trace_files import require_other_file, say_notes, selection_of
 from tango.cli.workloads import named_system, part_options
 from tango.domain.near_names import near_name
 from tango.domain.runs import RunStatus
@@ -208,6 +208,7 @@ def _read(trace: Sequence[Path], fleet: Fleet, trace_format: str | None, skip_ba
     if skip_bad is not None:
         reading.refusals.write(skip_bad)
         click.echo(f"{len(reading.refusals)} bad rows written to {skip_bad}, {reading.rows} good rows taken", err=True)
+    say_notes(reading.notes)
     return reading
 
 

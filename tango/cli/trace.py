@@ -13,7 +13,7 @@ from tango.cli import names
 from tango.cli.confirm import force_option, require_free
 from tango.cli.output import output_option, print_mapping, say
 from tango.cli.progress import progress
-from tango.cli.trace_files import require_other_file, selection_of
+from tango.cli.trace_files import one_source, require_other_file, say_notes, selection_of
 from tango.domain.fleet import Fleet
 from tango.domain.services import ServiceClass
 from tango.domain.trace import Trace
@@ -23,8 +23,9 @@ from tango.traces import FORMATS, Reading, info_of, read_trace, write_trace
 from tango.traces.generators import PATTERNS, Recipe, generate
 from tango.traces.hotspots import FACTOR, Hotspots
 from tango.traces.own_format import ENDINGS
+from tango.traces.trace_sources import notes_of
 from tango.traces.transforms import forget
-from tango.traces.workloads import LC_LOAD_SHARE, Workload, draw_requests, offered_load, trace_of
+from tango.traces.workloads import LC_LOAD_SHARE, Workload, draw_requests, is_pattern, offered_load, trace_of
 
 _format = click.option(
     "--format", "format_", type=click.Choice(tuple(FORMATS)), help="Format of the files; by default told by their content."
@@ -230,10 +231,14 @@ def compose(lc: tuple[str, ...], be: tuple[str, ...], out: Path, output: str, **
     require_free(out, options["force"])
     if options["load"] is None:
         _refuse_given("without --load", ("lc_load_share",))
-    _write_drawn(_workload(lc, be, options), load_fleet(options["fleet"]), options["seed"], out, output)
+    workload = _workload(lc, be, options)
+    _write_drawn(workload, load_fleet(options["fleet"]), options["seed"], out, output)
+    for source in dict.fromkeys((workload.lc, workload.be)):
+        say_notes(() if not source or is_pattern(source) else notes_of(source))
 
 
 def _workload(lc: tuple[str, ...], be: tuple[str, ...], options: dict[str, Any]) -> Workload:
+    be = one_source(lc, be)
     return Workload(
         lc=lc,
         be=be,
@@ -280,8 +285,7 @@ def _read(files: tuple[str, ...], format_: str | None, skip_bad: Path | None, fl
     if skip_bad is not None:
         reading.refusals.write(skip_bad)
         say(f"{len(reading.refusals)} bad rows skipped, written to {skip_bad}; {reading.rows} good rows taken")
-    for note in reading.notes:
-        say(f"note: {note}")
+    say_notes(reading.notes)
     return reading
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from tango.cli import names
+from tango.cli.trace_files import one_source, say_notes
 from tango.errors import UsageError
 
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ def workloads_of(traces: Sequence[str], options: Mapping[str, Any], *, resample:
     from tango.traces.generators import PATTERNS
     from tango.traces.hotspots import Hotspots
     from tango.traces.rate_curve import RateCurve
-    from tango.traces.trace_sources import content_of
+    from tango.traces.trace_sources import content_of, notes_of
     from tango.traces.workloads import Workload, is_pattern
 
     # A bare word that is neither a pattern nor a file is most likely a mistyped pattern; the trace reader would speak of files only.
@@ -159,6 +160,8 @@ def workloads_of(traces: Sequence[str], options: Mapping[str, Any], *, resample:
     lc, be = _sources(tuple(traces), tuple(options["be_trace"]))
     sources = [source for source in dict.fromkeys((lc, be)) if source]
     patterns = [source for source in sources if is_pattern(source)]
+    for source in sources:
+        say_notes(() if source in patterns else notes_of(source))
     _check_begin(lc, be, options)
     duration_s = options["duration"]
     if duration_s is None:
@@ -211,7 +214,7 @@ def _sources(lc: tuple[str, ...], be: tuple[str, ...]) -> tuple[tuple[str, ...],
     from tango.traces.workloads import is_pattern
 
     if be or is_pattern(lc):
-        return lc, be or lc
+        return lc, one_source(lc, be) or lc
     content = content_of(lc)
     if isinstance(content, RateCurve):
         return lc, ()

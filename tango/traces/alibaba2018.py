@@ -77,7 +77,7 @@ def _words(parts: list[Columns], name: str) -> tuple[np.ndarray, list[str]]:
 
 
 def _recognised(head: Head) -> Sign:
-    return Sign.LIKELY if head.width == len(SCHEMA.fields) else Sign.NONE
+    return Sign.LIKELY if head.is_table_of(len(SCHEMA.fields)) else Sign.NONE
 
 
 FORMAT = TraceFormat(
@@ -85,4 +85,5 @@ FORMAT = TraceFormat(
     recognised=_recognised,
     schema_of=lambda _content, _fleet: SCHEMA,
     content_of=trace_of,
+    shape="9 columns without a header",
 )

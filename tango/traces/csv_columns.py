@@ -8,6 +8,7 @@ text and converts it column by column under a mask. Both end in `columns.checked
 from __future__ import annotations
 
 import csv
+import re
 from typing import Any
 
 import numpy as np
@@ -27,13 +28,20 @@ MAX_LINE_BYTES = 64 << 10
 
 _BLOCK = 4 << 20  # bytes that Arrow parses at a time
 _WINDOW = 256 << 10  # bytes that are decoded at a time in search of what is not UTF-8
+_TRAILING = ""
+"""Name of the empty column that a comma at the end of every line makes, as some excerpts of traces have it."""
+# A day that is in the calendar, in a year that fits nanoseconds of 64 bits (1677 to 2262) with any offset.
+_DAY = (
+    r"((1[7-9]|20|21)[0-9]{2}|22[0-5][0-9])-("
+    r"(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])|(0[13-9]|1[0-2])-(29|30)|(0[13578]|1[02])-31)"
+    r"|((1[7-9]|2[01])(0[48]|[2468][048]|[13579][26])|22(0[48]|[24][048]|[135][26])|2000)-02-29"
+)
+_OFFSET = r"(Z|[+-](0[0-9]|1[0-4]):?[0-5][0-9])"
 # What a value of each kind looks like. Stricter than Arrow's own conversion, so that both passes accept the same texts.
 _TRUE = {
     Kind.INT: r"^[+-]?[0-9]{1,19}$",
     Kind.FLOAT: r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,4})?$|^[+-]?(?i:nan|inf|infinity)$",
-    Kind.TIMESTAMP: r"^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9])[ T]([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,9})?$"
-    r"|^[0-9]{4}-(0[13-9]|1[0-2])-30[ T]([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,9})?$"
-    r"|^[0-9]{4}-(0[13578]|1[02])-31[ T]([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,9})?$",
+    Kind.TIMESTAMP: rf"^({_DAY})[ T]([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{{1,9}})?{_OFFSET}?$",
 }
 
 
@@ -45,6 +53,8 @@ def read_csv(content: Content, schema: Schema, refusals: Refusals) -> Columns:
     names, body_at = _header(content, schema)
     lines = _Lines(content.data, body_at, first_line=2 if schema.header else 1, names=names)
     fields = [field for field in schema.fields if field.name in names]
+    if names[-1] == _TRAILING:
+        fields.append(Field(_TRAILING, Kind.TEXT))
     fast = _fast(lines, names, fields)
     if fast is not None:
         line = np.arange(lines.first_line, lines.first_line + lines.count, dtype=np.int64)
@@ -107,12 +117,18 @@ def _values(line: str) -> list[str]:
 
 
 def _header(content: Content, schema: Schema) -> tuple[list[str], int]:
-    """(column names in the order of the file, offset of the first row). Raises: BadRows for a wrong header."""
-    if not schema.header:
-        return list(schema.names), 0
+    """(column names in the order of the file, offset of the first row). Raises: BadRows for a wrong header.
+
+    Columns that have another name in the file stand under that of their field; a last column without a name is `_TRAILING`.
+    """
     end = content.data.find(b"\n") + 1 or len(content.data)
     text = content.data[: min(end, MAX_LINE_BYTES)].decode("utf-8", "replace").strip("\r\n")
-    names = [name.strip() for name in _values(text)]
+    first = [name.strip() for name in _values(text)]
+    if not schema.header:
+        names = list(schema.names)
+        return ([*names, _TRAILING] if len(first) == len(names) + 1 and first[-1] == "" else names), 0
+    fields = [schema.named(name) for name in first]
+    names = [field.name if field else name for name, field in zip(first, fields, strict=True)]
 
     def refuse(column: str, found: str, expected: str) -> None:
         raise BadRows([BadRow(file=content.file, line=1, column=column, found=found, expected=expected)])
@@ -121,10 +137,12 @@ def _header(content: Content, schema: Schema) -> tuple[list[str], int]:
     for name in needed:
         if name not in names:
             refuse(name, f"the header {text[:120]!r}", f"a header with the columns {', '.join(needed)}")
-    for name in names:
+    for place, name in enumerate(names):
         if names.count(name) > 1:
-            refuse(name, "a column named twice", "each column once")
-        if name not in schema.names and not schema.extra_columns:
+            as_named = " and ".join(sorted({repr(given) for given, taken in zip(first, names, strict=True) if taken == name}))
+            refuse(name, f"a column named twice ({as_named[:120]})", "each column once")
+        trails = name == _TRAILING and place == len(names) - 1
+        if name not in schema.names and not (schema.extra_columns or trails):
             refuse(name, "an unknown column", f"one of {', '.join(schema.names)}")
     if end >= len(content.data):
         refuse("", "a header without rows", "at least one row")
@@ -150,12 +168,27 @@ def _fast(lines: _Lines, names: list[str], fields: list[Field]) -> dict[str, Col
     source = pa.BufferReader(pa.py_buffer(lines.data).slice(lines.body_at))
     read = pa.csv.ReadOptions(column_names=names, block_size=_BLOCK)
     try:
-        table = pa.csv.read_csv(source, read_options=read, **_options(lines, names, {f.name: f.kind.arrow for f in fields}))
+        table = pa.csv.read_csv(source, read_options=read, **_options(lines, names, _types(lines, names, fields)))
     except pa.ArrowException:
         return None
     if table.num_rows != lines.count:
         return None
-    return {field.name: from_arrow(table[field.name], field.kind) for field in fields}
+    return {field.name: from_arrow(table[field.name], field.kind) for field in fields if field.name != _TRAILING}
+
+
+def _types(lines: _Lines, names: list[str], fields: list[Field]) -> dict[str, pa.DataType]:
+    """By column: the type that Arrow shall convert it to. It takes times all with an offset or all without, so the first row decides."""
+    first = _values(
+        lines.data[lines.body_at : lines.body_at + MAX_LINE_BYTES].partition(b"\n")[0].decode("utf-8", "replace").strip()
+    )
+    types = {field.name: field.kind.arrow for field in fields}
+    for field in fields:
+        at = names.index(field.name)
+        if field.kind is Kind.TIMESTAMP and at < len(first) and re.search(_OFFSET + "$", first[at]):
+            types[field.name] = pa.timestamp("ns", "UTC")
+        if field.name == _TRAILING:
+            types[field.name] = pa.null()  # which nothing but an empty value is
+    return types
 
 
 def _exact(
@@ -199,7 +232,12 @@ def _exact(
     by_name: dict[str, Column] = {}
     faults: list[Fault] = []
     for field in fields:
-        by_name[field.name], fault = converted(table[field.name].combine_chunks(), field)
+        column, fault = converted(table[field.name].combine_chunks(), field)
+        if field.name == _TRAILING:
+            rows = np.flatnonzero(~column.null & (np.array([bool(w.strip()) for w in column.words] or [False])[column.data]))
+            fault = [Fault(rows, _TRAILING, "nothing after the comma at the end of the line")] if len(rows) else []
+        else:
+            by_name[field.name] = column
         faults.extend(fault)
     return np.flatnonzero(good) + lines.first_line, by_name, faults
 
@@ -215,12 +253,29 @@ def converted(values: pa.Array, field: Field) -> tuple[Column, list[Fault]]:
     right = pc.and_(pc.fill_null(pc.match_substring_regex(values, _TRUE[field.kind]), False), pc.invert(pc.fill_null(empty, True)))
     if field.kind is Kind.INT:
         right = pc.and_(right, pc.fill_null(_fits_int64(values), False))
-    column = from_arrow(pc.cast(pc.if_else(right, values, pa.scalar(None, pa.string())), field.kind.arrow), field.kind)
+    good = pc.if_else(right, values, pa.scalar(None, pa.string()))
+    column = from_arrow(_nanoseconds(good) if field.kind is Kind.TIMESTAMP else _numbers(good, field.kind), field.kind)
     bad = bools(pc.invert(pc.or_(right, pc.fill_null(empty, True))))
     # A value that is wrong must not be refused once more for being empty.
     column = Column(column.data, column.null & ~bad)
     rows = np.flatnonzero(bad)
     return column, ([Fault(rows, field.name, field.expected)] if len(rows) else [])
+
+
+def _numbers(values: pa.Array, kind: Kind) -> pa.Array:
+    """Texts that look like numbers of a kind as numbers; Arrow takes no plus before a whole one."""
+    return pc.cast(pc.replace_substring_regex(values, r"^\+", "") if kind is Kind.INT else values, kind.arrow)
+
+
+def _nanoseconds(values: pa.Array) -> pa.Array:
+    """Texts that are times, with an offset or without (then UTC), as nanoseconds since 1970."""
+    offset = pc.fill_null(pc.match_substring_regex(values, _OFFSET + "$"), False)
+    nothing = pa.scalar(None, pa.string())
+    parts = (
+        pc.cast(pc.if_else(offset, values, nothing), pa.timestamp("ns", "UTC")),
+        pc.cast(pc.if_else(offset, nothing, values), pa.timestamp("ns")),
+    )
+    return pc.coalesce(*(part.cast(pa.int64()) for part in parts))
 
 
 def _fits_int64(values: pa.Array) -> pa.Array:

@@ -1,22 +1,26 @@
-"""Trace files as bytes: finds them by paths and globs, decompresses gzip (recognised by content), salvages cut gzip streams."""
+"""Trace files as bytes: finds them by paths and globs, takes away their compressions, salvages streams that are cut."""
 
 from __future__ import annotations
 
+import contextlib
 import glob
-import zlib
+import os
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
 from tango.errors import BadRow, BadRows
+from tango.traces.compression import READ_AT_ONCE, NotOneFile, TooLarge, unpacked
 
 MAX_BYTES = 2 << 30
 """Largest size of one file after decompression. Longer traces come in parts (Google's 2011 trace in 500 files); the limit also stops a
 decompression bomb."""
 
-_CHUNK = 1 << 20
-_GZIP = b"\x1f\x8b"
+STDIN = Path("-")
+"""Stands for standard input, as in most commands."""
+
 _PARQUET = b"PAR1"
 
 
@@ -36,54 +40,78 @@ class Content:
     data: bytes
     cut: str = ""
     """Why the compressed stream could not be read to its end; empty when it could. A cut file's `data` ends with its last whole line."""
+    whole: str = ""
+    """What was expected in place of what `cut` says."""
 
     @property
     def form(self) -> Form:
         """How its rows are written, told by the first bytes: what is neither Parquet nor begins with `{` is taken as CSV."""
         if self.data.startswith(_PARQUET):
             return Form.PARQUET
-        return Form.JSON_LINES if self.data[:_CHUNK].lstrip().startswith(b"{") else Form.CSV
+        return Form.JSON_LINES if self.data[:READ_AT_ONCE].lstrip().startswith(b"{") else Form.CSV
 
 
-def expand(paths: Iterable[str | Path]) -> tuple[Path, ...]:
-    """The files meant by paths and glob patterns, each once, the matches of a pattern in order of name.
+def expand(paths: Iterable[str | Path], *, stdin: bool = False) -> tuple[Path, ...]:
+    """The files meant by paths and glob patterns, the matches of a pattern in order of name; with `stdin`, `-` is standard input.
 
+    Each file stands there once, also where two paths lead to it (`a.csv`, `./a.csv`, a link): its requests would count twice.
     Raises: BadRows for a pattern without a match, a missing file or a folder.
     """
-    found: dict[Path, None] = {}
+    found: dict[object, Path] = {}
     for given in paths:
         path = Path(given)
+        if stdin and path == STDIN:
+            found.setdefault(STDIN, STDIN)
+            continue
         if path.is_dir():
             raise file_refused(str(given), "a folder", "a trace file or a glob of files")
-        if path.exists():
-            found[path] = None
-            continue
-        matches = [Path(match) for match in sorted(glob.glob(str(given)))]
+        matches = [path] if path.exists() else [Path(match) for match in sorted(glob.glob(str(given)))]
         matches = [match for match in matches if not match.is_dir()]
         if not matches:
             raise file_refused(str(given), "no such file", "a trace file or a glob that matches some")
-        found.update(dict.fromkeys(matches))
-    return tuple(found)
+        for match in matches:
+            found.setdefault(_identity(match), match)
+    return tuple(found.values())
+
+
+def same_files(some: Iterable[str | Path], others: Iterable[str | Path]) -> bool:
+    """Whether both mean the same files in the same order, by whatever paths. Raises: as `expand`."""
+    return [_identity(path) for path in expand(some)] == [_identity(path) for path in expand(others)]
+
+
+def _identity(path: Path) -> object:
+    """What two paths to one file have in common."""
+    try:
+        known = os.stat(path)
+    except OSError:  # a link to nowhere that a pattern matches: reading says so
+        return path
+    return known.st_dev, known.st_ino
 
 
 def read_content(path: Path, *, salvage: bool = False) -> Content:
-    """The bytes of a file, decompressed where they are gzip (also several members).
+    """The bytes of a file, or of standard input for `-`, without their compressions (`compression`).
 
-    With `salvage` a gzip stream that ends early or is corrupt gives its whole lines before the cut; else it is refused.
-    Raises: BadRows for a file that is empty, unreadable, cut or larger than `MAX_BYTES`.
+    With `salvage` a stream that ends early or is corrupt gives its whole lines before the cut; else it is refused.
+    Raises: BadRows for a file that is empty, unreadable, cut, larger than `MAX_BYTES`, or an archive of several files.
     """
     file = str(path)
     try:
-        raw = path.read_bytes() if path.stat().st_size <= MAX_BYTES else None
+        raw = _raw(path)
     except OSError as error:
         raise file_refused(file, f"a file that cannot be read ({error.strerror})", "a readable file") from error
     if raw is None:
         raise file_refused(file, f"more than {MAX_BYTES} bytes", "smaller parts")
-    data, cut = _inflate(raw, file) if raw.startswith(_GZIP) else (raw, "")
-    if cut:
+    try:
+        found = unpacked(raw, most=MAX_BYTES)
+    except TooLarge as error:
+        raise file_refused(file, f"more than {MAX_BYTES} bytes after decompression", "smaller parts") from error
+    except NotOneFile as error:
+        raise file_refused(file, error.found, error.expected) from error
+    data = found.data
+    if found.cut:
         lines = data.count(b"\n")
         if not salvage:
-            row = BadRow(file=file, line=lines + 1, column="", found=cut, expected="a complete gzip stream")
+            row = BadRow(file=file, line=lines + 1, column="", found=found.cut, expected=found.whole)
             raise BadRows([row], remedy="--skip-bad FILE takes the rows before the cut")
         data = data[: data.rfind(b"\n") + 1]
     data = data.removeprefix(b"\xef\xbb\xbf")
@@ -91,38 +119,24 @@ def read_content(path: Path, *, salvage: bool = False) -> Content:
         data = data.rstrip(b"\r\n")
     if not data.strip():
         raise file_refused(file, "an empty file", "rows of a trace")
-    return Content(file, data, cut)
+    return Content(file, data, found.cut, found.whole)
+
+
+def _raw(path: Path) -> bytes | None:
+    """The bytes as they are; None for more than `MAX_BYTES`. Raises: OSError."""
+    if path != STDIN and path.is_file():
+        return path.read_bytes() if path.stat().st_size <= MAX_BYTES else None
+    # What has no size may have no end.
+    parts, size = [], 0
+    with contextlib.nullcontext(sys.stdin.buffer) if path == STDIN else path.open("rb") as stream:
+        while piece := stream.read(READ_AT_ONCE):
+            parts.append(piece)
+            size += len(piece)
+            if size > MAX_BYTES:
+                return None
+    return b"".join(parts)
 
 
 def file_refused(file: str, found: str, expected: str) -> BadRows:
     """An error that refuses a file as a whole; to be raised by the caller."""
     return BadRows([BadRow(file=file, line=0, column="", found=found, expected=expected)])
-
-
-def _inflate(raw: bytes, file: str) -> tuple[bytes, str]:
-    """Decompressed bytes, and why the stream broke off (empty if it did not)."""
-    parts: list[bytes] = []
-    size = 0
-    view = memoryview(raw)
-    position = 0
-    while position < len(raw):
-        stream = zlib.decompressobj(wbits=31)
-        try:
-            while not stream.eof and position < len(raw):
-                chunk = stream.decompress(stream.unconsumed_tail or view[position : position + _CHUNK], 16 * _CHUNK)
-                if not stream.unconsumed_tail:
-                    position += _CHUNK
-                parts.append(chunk)
-                size += len(chunk)
-                if size > MAX_BYTES:
-                    raise file_refused(file, f"more than {MAX_BYTES} bytes after decompression", "smaller parts")
-        except zlib.error as error:
-            return b"".join(parts), f"a corrupt gzip stream ({error})"
-        if not stream.eof:
-            return b"".join(parts), "a gzip stream that ends early"
-        position = min(position, len(raw)) - len(stream.unused_data)
-        if not bytes(view[position:]).strip(b"\0"):
-            break
-        if raw[position : position + 2] != _GZIP:
-            return b"".join(parts), "other data after the gzip stream"
-    return b"".join(parts), ""

@@ -1,8 +1,8 @@
-"""The trace formats that can be read: each is one file of this package and one line here."""
+"""The trace formats that can be read: each is one file of this package and one line here; kin share a file."""
 
 from __future__ import annotations
 
-from tango.traces import alibaba2018, azure_llm2023, google2011, google2019, own_format, worldcup98
+from tango.traces import alibaba2018, azure_llm, google2011, google2019, own_format, worldcup98
 from tango.traces.trace_format import TraceFormat
 
 FORMATS: dict[str, TraceFormat] = {
@@ -12,7 +12,7 @@ FORMATS: dict[str, TraceFormat] = {
         google2011.FORMAT,
         google2019.FORMAT,
         alibaba2018.FORMAT,
-        azure_llm2023.FORMAT,
+        *azure_llm.YEARS,
         worldcup98.FORMAT,
     )
 }

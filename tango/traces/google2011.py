@@ -70,7 +70,7 @@ def _after_start(part: Columns) -> tuple[np.ndarray, ...]:
 
 
 def _recognised(head: Head) -> Sign:
-    return Sign.LIKELY if head.width == len(SCHEMA.fields) else Sign.NONE
+    return Sign.LIKELY if head.is_table_of(len(SCHEMA.fields)) else Sign.NONE
 
 
 FORMAT = TraceFormat(
@@ -78,4 +78,5 @@ FORMAT = TraceFormat(
     recognised=_recognised,
     schema_of=lambda _content, _fleet: SCHEMA,
     content_of=trace_of,
+    shape="13 columns without a header",
 )

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from tango.domain.fleet import Fleet
 from tango.domain.trace import Trace
 from tango.traces.columns import Columns
-from tango.traces.files import Content, Form
+from tango.traces.files import Form
 from tango.traces.schema import AFTER_TRACE_US, TEN_YEARS_S, Field, Kind, Schema
 from tango.traces.tasks_to_requests import TaskEvents, requests_of
 from tango.traces.trace_format import Head, Sign, TraceFormat
@@ -19,39 +18,43 @@ from tango.traces.trace_format import Head, Sign, TraceFormat
 SUBMIT, QUEUE, ENABLE, SCHEDULE, EVICT, FAIL, FINISH, KILL, LOST, UPDATE_PENDING, UPDATE_RUNNING = range(11)
 """Codes of the column `type`."""
 
-_EVENTS = (
-    Field("time", Kind.INT, required=True, low=0, high=TEN_YEARS_S * 1e6, also=AFTER_TRACE_US),
-    Field("type", Kind.INT, required=True, low=0, high=10),
-    Field("collection_id", Kind.INT, required=True, low=0),
-    Field("scheduling_class", Kind.INT, required=True, low=0, high=3),
-    Field("collection_type", Kind.INT, low=0, high=1, in_header=False),
-    Field("priority", Kind.INT, low=0, high=500, in_header=False),
-    Field("instance_index", Kind.INT, required=True, low=0, high=10_000_000),
-)
-
-FLAT = Schema(
+SCHEMA = Schema(
     "google2019",
     (
         Field("row", Kind.INT, in_header=False),
-        *_EVENTS,
-        Field("cpu_request", Kind.FLOAT, low=0.0, high=1.0, in_header=False),
-        Field("memory_request", Kind.FLOAT, low=0.0, high=1.0, in_header=False),
+        Field("time", Kind.INT, required=True, low=0, high=TEN_YEARS_S * 1e6, also=AFTER_TRACE_US, unit="us"),
+        Field("type", Kind.INT, required=True, low=0, high=10),
+        Field("collection_id", Kind.INT, required=True, low=0),
+        Field("scheduling_class", Kind.INT, required=True, low=0, high=3),
+        Field("collection_type", Kind.INT, low=0, high=1, in_header=False, if_absent="alloc sets count as requests"),
+        Field("priority", Kind.INT, low=0, high=500, in_header=False),
+        Field("instance_index", Kind.INT, required=True, low=0, high=10_000_000),
+        Field(
+            "cpu_request",
+            Kind.FLOAT,
+            low=0.0,
+            high=1.0,
+            in_header=False,
+            also_named=("resource_request.cpus", "resource_request_cpus", "cpus"),
+            path=("resource_request", "cpus"),
+            if_absent="works are drawn from the services",
+        ),
+        Field(
+            "memory_request",
+            Kind.FLOAT,
+            low=0.0,
+            high=1.0,
+            in_header=False,
+            also_named=("resource_request.memory", "resource_request_memory", "memory"),
+            path=("resource_request", "memory"),
+            if_absent="memory is that of the services",
+        ),
         Field("cell", Kind.INT, low=1, high=8, in_header=False),
     ),
     header=True,
     extra_columns=True,
 )
-
-NESTED = Schema(
-    "google2019",
-    (
-        *_EVENTS,
-        Field("cpu_request", Kind.FLOAT, low=0.0, high=1.0, in_header=False, path=("resource_request", "cpus")),
-        Field("memory_request", Kind.FLOAT, low=0.0, high=1.0, in_header=False, path=("resource_request", "memory")),
-    ),
-    header=True,
-    extra_columns=True,
-)
+"""BigQuery exports resource requests as a nested record where the file's form has records; tools that flatten it join the names."""
 
 _ITS_OWN = ("collection_id", "scheduling_class")
 """Columns by which the format is recognised: no other format has them."""
@@ -96,26 +99,18 @@ def _events(part: Columns) -> tuple[np.ndarray, ...]:
 
 
 def _recognised(head: Head) -> Sign:
-    """Sure by its columns, and by JSON lines, in which no other known format comes."""
-    if head.form is Form.JSON_LINES or head.names & set(_ITS_OWN) or head.footer_has(b"collection_id"):
+    """Sure by its columns; else likely by JSON lines, in which no other known format comes."""
+    if head.names & set(_ITS_OWN):
         return Sign.SURE
-    return Sign.NONE
-
-
-def _schema_of(content: Content, _fleet: Fleet | None) -> Schema:
-    """BigQuery exports resource requests as a nested record where the file's form has records, and as flat columns in CSV."""
-    if content.form is Form.PARQUET:
-        return NESTED if b"resource_request" in content.data[-65536:] else FLAT
-    if content.form is Form.JSON_LINES:
-        return NESTED if b'"resource_request"' in content.data[:65536] else FLAT
-    return FLAT
+    return Sign.LIKELY if head.form is Form.JSON_LINES else Sign.NONE
 
 
 FORMAT = TraceFormat(
-    name=FLAT.format,
+    name=SCHEMA.format,
     recognised=_recognised,
-    schema_of=_schema_of,
+    schema_of=lambda _content, _fleet: SCHEMA,
     content_of=trace_of,
     forms=frozenset(Form),
+    shape="JSON lines, in which no other known format comes",
     notes_of=lambda parts: (SAMPLE_NOTE,) if is_sample(parts) else (),
 )

@@ -154,4 +154,5 @@ FORMAT = TraceFormat(
     schema_of=lambda _content, fleet: schema(fleet),
     content_of=trace_of,
     forms=frozenset({Form.CSV, Form.PARQUET}),
+    shape="Parquet, without the columns of another known format",
 )

@@ -20,7 +20,7 @@ from tango.traces.csv_columns import read_csv
 from tango.traces.files import Content, Form, expand, file_refused, read_content
 from tango.traces.formats import FORMATS
 from tango.traces.rate_curve import RateCurve
-from tango.traces.refusals import Refusals
+from tango.traces.refusals import REMEDY, Refusals
 from tango.traces.structured_columns import read_json_lines, read_parquet
 from tango.traces.trace_format import Head, Sign, TraceFormat
 
@@ -77,32 +77,36 @@ def read_trace(
     """
     if format is not None and format not in FORMATS:
         raise UsageError(f"there is no trace format {format!r}{near_name(format, FORMATS)}; known formats: {', '.join(FORMATS)}")
-    files = expand([paths] if isinstance(paths, str | Path) else paths)
+    files = expand([paths] if isinstance(paths, str | Path) else paths, stdin=True)
     refusals = Refusals()
     parts: list[Columns] = []
     known = FORMATS[format] if format is not None else None
+    assumed = ""
     for index, path in enumerate(files):
         content = read_content(path, salvage=skip_bad)
-        known = known or recognise(content)
+        if known is None:
+            known = recognise(content)
+            assumed = _assumption(content, known)
         before = len(refusals)
         parts.append(_read_part(content, known, refusals, fleet))
         refusals.sort_from(before)
         if content.cut:
             line = content.data.count(b"\n") + 1
-            refusals.add(BadRow(file=content.file, line=line, column="", found=content.cut, expected="a complete gzip stream"), "")
+            refusals.add(BadRow(file=content.file, line=line, column="", found=content.cut, expected=content.whole), "")
         if progress:
             progress(index + 1, len(files))
     if known is None:
         raise file_refused("", "no file", "at least one trace file")
     if not skip_bad:
-        refusals.raise_if_any()
+        refusals.raise_if_any(remedy=f"{assumed}\n{REMEDY}" if assumed else REMEDY)
     requests = known.content_of(parts, " ".join(path.name for path in files))
     if not len(requests):
         # Without a single request the trace is useless: raise the reasons even with `skip_bad`.
         refusals.raise_if_any(remedy="no request is left without the bad rows")
         found = f"no arrival in {sum(map(len, parts))} good rows"
         raise file_refused(str(files[0]), found, "at least one request")
-    return Reading(requests, known.name, tuple(map(str, files)), sum(map(len, parts)), refusals, known.notes_of(parts))
+    notes = (*((assumed,) if assumed else ()), *_absences(known, content, parts, fleet), *known.notes_of(parts))
+    return Reading(requests, known.name, tuple(map(str, files)), sum(map(len, parts)), refusals, notes)
 
 
 def info_of(reading: Reading) -> TraceInfo:
@@ -125,15 +129,40 @@ def info_of(reading: Reading) -> TraceInfo:
 
 
 def recognise(content: Content) -> TraceFormat:
-    """The format of a file by its content: that with the surest sign. Raises: BadRows if no known format recognises it."""
+    """The format of a file by its content: that with the surest sign.
+
+    Raises: BadRows if no known format recognises it, or none of its first rows is one of the format that its shape speaks for.
+    """
     head = Head(content)
     sign, found = max(((found.recognised(head), found) for found in FORMATS.values()), key=lambda pair: pair[0])
+    if sign is Sign.LIKELY and head.form is Form.CSV:
+        tried = Refusals()
+        if not len(_read_part(head.sample, found, tried, None)):
+            tried.raise_if_any(
+                remedy=f"it was taken for {found.name} for its {found.shape}; --format NAME names another: {', '.join(FORMATS)}"
+            )
     if sign is not Sign.NONE:
         return found
     expected = f"one of the formats {', '.join(FORMATS)} (a Tango file begins with the header {','.join(own_format.COLUMNS)})"
-    first = f"{head.first_line[:80]!r} with {len(head.names)} columns"
+    first = f"{head.first_line[:80]!r} with {head.width or len(head.names)} columns"
     reason = BadRow(file=content.file, line=1, column="", found=first, expected=expected)
     raise BadRows([reason], remedy="--format NAME overrides the guess")
+
+
+def _assumption(content: Content, format: TraceFormat) -> str:
+    """What speaks for a format that was only likely; empty where the names of columns say it."""
+    if format.recognised(Head(content)) is Sign.SURE:
+        return ""
+    return f"{Path(content.file).name} is taken for {format.name} for its {format.shape}; --format NAME overrides it"
+
+
+def _absences(format: TraceFormat, content: Content, parts: list[Columns], fleet: Fleet | None) -> list[str]:
+    """A note for each column that readers of figures miss where no part has it, or any value in it."""
+    return [
+        f"no value of {' or '.join(field.all_names)}: {field.if_absent}"
+        for field in format.schema_of(content, fleet).fields
+        if field.if_absent and all(field.name not in part.by_name or part.by_name[field.name].null.all() for part in parts)
+    ]
 
 
 def _read_part(content: Content, format: TraceFormat, refusals: Refusals, fleet: Fleet | None) -> Columns:

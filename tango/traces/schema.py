@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import Enum
 
 import pyarrow as pa
@@ -24,11 +25,11 @@ class Kind(Enum):
     INT = "a whole number"
     FLOAT = "a number"
     TEXT = "text"
-    TIMESTAMP = "a time YYYY-MM-DD HH:MM:SS.fffffff"
+    TIMESTAMP = "a time YYYY-MM-DD HH:MM:SS.fffffff (UTC, or with an offset +HH:MM)"
 
     @property
     def arrow(self) -> pa.DataType:
-        """The Arrow type of the column."""
+        """The Arrow type of the column; of times without an offset."""
         return {
             Kind.INT: pa.int64(),
             Kind.FLOAT: pa.float64(),
@@ -60,8 +61,19 @@ class Field:
     """False: values are checked and then dropped, to save memory."""
     in_header: bool = True
     """Whether a file without this column is refused."""
+    also_named: tuple[str, ...] = ()
+    """Other names of the column, as tools write it that flatten records."""
     path: tuple[str, ...] = ()
-    """Path of the value in nested JSON or Parquet; empty: it is found under its name."""
+    """Path of the value in nested JSON or Parquet, where it may stand besides; empty: it is found under its names alone."""
+    unit: str = ""
+    """Of whole numbers that are times: their unit as Arrow says it (`us`). Columns of Arrow's own time types are brought to it."""
+    if_absent: str = ""
+    """What readers of figures have to know where no file has the column, or any value in it; empty: nothing."""
+
+    @property
+    def all_names(self) -> tuple[str, ...]:
+        """Every name that the column may have in a header."""
+        return (self.name, *self.also_named)
 
     @property
     def expected(self) -> str:
@@ -71,7 +83,9 @@ class Field:
             text = " or ".join(shown) + (f" or {self.also_prefix}NAME" if self.also_prefix else "")
         else:
             text = " ".join((self.kind.value, self.step_name)).strip()
-            if self.low is not None and self.high is not None:
+            if self.kind is Kind.TIMESTAMP and self.low is not None and self.high is not None:
+                text += f" from {_day(self.low)} to {_day(self.high)}"
+            elif self.low is not None and self.high is not None:
                 text += f" from {self.low:.16g} to {self.high:.16g}"
             elif self.low is not None:
                 text += f", at least {self.low:.16g}"
@@ -98,3 +112,11 @@ class Schema:
     def names(self) -> tuple[str, ...]:
         """Column names in order."""
         return tuple(field.name for field in self.fields)
+
+    def named(self, name: str) -> Field | None:
+        """The field whose column has this name; None: there is none."""
+        return next((field for field in self.fields if name in field.all_names), None)
+
+
+def _day(unix_ns: float) -> str:
+    return datetime.fromtimestamp(unix_ns / 1e9, UTC).date().isoformat()

@@ -1,24 +1,31 @@
-"""JSON lines and Parquet to checked columns: typed by their writers, so the work is to find nested and differently typed fields."""
+"""JSON lines and Parquet to checked columns: typed by their writers, so the work is to find nested and differently typed fields.
+
+JSON is parsed a line at a time by orjson, which bounds the depth of what it reads; Arrow's own reader overruns the stack on a line that is
+nested twenty thousand deep, and the process ends.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.json
 import pyarrow.parquet
 
 from tango.errors import BadRow, BadRows
-from tango.traces.columns import Column, Columns, Fault, bools, checked, from_arrow
+from tango.traces.columns import Column, Columns, Fault, RowText, bools, checked, from_arrow
 from tango.traces.csv_columns import converted
 from tango.traces.files import Content, file_refused
 from tango.traces.refusals import Refusals
 from tango.traces.schema import Field, Kind, Schema
 
-_BLOCK = 16 << 20
+_PIECE = 65_536
+"""Lines of JSON whose values are Python objects at one time."""
 
 
 def read_json_lines(content: Content, schema: Schema, refusals: Refusals) -> Columns:
@@ -27,52 +34,74 @@ def read_json_lines(content: Content, schema: Schema, refusals: Refusals) -> Col
     if raw and not raw[-1].strip():
         raw.pop()
     good = np.ones(len(raw), bool)
-    try:
-        table = pa.json.read_json(pa.BufferReader(content.data), read_options=pa.json.ReadOptions(block_size=_BLOCK))
-    except pa.ArrowException:
-        table = None
-    if table is None or table.num_rows != len(raw):
-        table = _line_by_line(content.file, raw, good, schema, refusals)
+    pieces: list[list[pa.Array]] = [[] for _ in schema.fields]
+    for begin in range(0, len(raw), _PIECE):
+        objects = list(_objects(content.file, raw, range(begin, min(begin + _PIECE, len(raw))), good, refusals))
+        for field, arrays in zip(schema.fields, pieces, strict=True):
+            arrays.append(_texts_or_numbers([_inside(value, field) for value in objects], field))
+    columns = {
+        field.name: pa.chunked_array(_of_one_type(arrays))
+        for field, arrays in zip(schema.fields, pieces, strict=True)
+        if any(len(array) > array.null_count for array in arrays) or field.in_header
+    }
 
     def text(line: int, column: str) -> tuple[str, str]:
         row = raw[line - 1].decode("utf-8", "replace").strip()
-        field = next((f for f in schema.fields if f.name == column), None)
-        value = json.loads(row)
-        for key in field.path or (field.name,) if field else ():
-            value = value.get(key) if isinstance(value, dict) else None
+        field = schema.named(column)
+        value = _inside(orjson.loads(raw[line - 1]), field) if field else None
         return ("" if value is None else str(value)[:80]), row
 
-    return _checked_table(content.file, schema, table, np.flatnonzero(good) + 1, text, refusals)
+    return _checked(content.file, schema, columns, np.flatnonzero(good) + 1, text, refusals)
+
+
+def names_of(data: bytes) -> frozenset[str]:
+    """The names of a Parquet file's columns; none where its footer cannot be read."""
+    try:
+        return frozenset(pa.parquet.read_schema(pa.BufferReader(data)).names)
+    except (pa.ArrowException, OSError):
+        return frozenset()
 
 
 def read_parquet(file: str, data: bytes, schema: Schema, refusals: Refusals) -> Columns:
     """The good rows of a Parquet file, numbered from 1 in place of lines; bad ones go to `refusals`.
 
-    Raises: BadRows if the file is no Parquet or lacks a column.
+    Raises: BadRows if the file is no Parquet, lacks a column, or has one of a type that its values cannot be taken from.
     """
     try:
         source = pa.parquet.ParquetFile(pa.BufferReader(data))
-        wanted = {(field.path or (field.name,))[0] for field in schema.fields}
+        known = {name for field in schema.fields for name in (*field.all_names, *field.path[:1])}
         names = source.schema_arrow.names
-        unknown = [name for name in names if name not in wanted]
+        unknown = [name for name in names if name not in known]
         if unknown and not schema.extra_columns:
             raise file_refused(file, f"an unknown column {unknown[0]!r}", f"the columns {', '.join(schema.names)}")
-        table = source.read(columns=[name for name in names if name in wanted])
+        if twice := sorted({name for name in names if name in known and names.count(name) > 1}):
+            raise file_refused(file, f"two columns {twice[0]!r}", "each column once")
+        table = source.read(columns=[name for name in names if name in known])
     except (pa.ArrowException, OSError) as error:
         raise file_refused(file, f"a Parquet file that cannot be read ({str(error)[:120]})", "a whole Parquet file") from error
+    columns = {field.name: values for field in schema.fields if (values := _column(file, table, field)) is not None}
 
     def text(row: int, column: str) -> tuple[str, str]:
-        values = table.slice(row - 1, 1).to_pylist()[0]
+        values = {name: _shown(values.slice(row - 1, 1)) for name, values in columns.items()}
         return ("" if values.get(column) is None else str(values.get(column))[:80]), json.dumps(values, default=str)
 
-    return _checked_table(file, schema, table, np.arange(1, table.num_rows + 1), text, refusals)
+    return _checked(file, schema, columns, np.arange(1, table.num_rows + 1), text, refusals)
 
 
-def _checked_table(file: str, schema: Schema, table: pa.Table, line: Any, text: Any, refusals: Refusals) -> Columns:
+def _shown(value: pa.ChunkedArray) -> Any:
+    """The only value of a column, for messages; a time as text, since Python has none for most that Arrow has."""
+    if pa.types.is_temporal(value.type):
+        value = value.cast(pa.string())
+    return value.to_pylist()[0]
+
+
+def _checked(
+    file: str, schema: Schema, columns: dict[str, pa.ChunkedArray], line: Any, text: RowText, refusals: Refusals
+) -> Columns:
     by_name: dict[str, Column] = {}
     faults: list[Fault] = []
     for field in schema.fields:
-        values = _values(table, field)
+        values = columns.get(field.name)
         if values is None:
             if field.in_header:
                 raise BadRows(
@@ -82,35 +111,52 @@ def _checked_table(file: str, schema: Schema, table: pa.Table, line: Any, text: 
         try:
             by_name[field.name], fault = _typed(values, field)
         except pa.ArrowException as error:
-            raise file_refused(file, f"a column {field.name} of type {values.type}", field.expected) from error
+            raise BadRows(
+                [BadRow(file=file, line=0, column=field.name, found=f"values of type {values.type}", expected=field.expected)]
+            ) from error
         faults.extend(fault)
     return checked(file, schema, np.asarray(line, np.int64), by_name, faults, text, refusals)
 
 
-def _values(table: pa.Table, field: Field) -> pa.ChunkedArray | None:
-    """The column of a field, taken out of structs along its path."""
-    path = field.path or (field.name,)
-    if path[0] not in table.column_names:
-        return None
-    values = table[path[0]]
-    for key in path[1:]:
-        if not pa.types.is_struct(values.type) or values.type.get_field_index(key) < 0:
-            return None
-        values = pc.struct_field(values, key)
-    return values
+def _column(file: str, table: pa.Table, field: Field) -> pa.ChunkedArray | None:
+    """The column of a field under one of its names, or taken out of structs along its path; None: there is none."""
+    found = [table[name] for name in field.all_names if name in table.column_names]
+    if field.path and field.path[0] in table.column_names and field.path[0] not in field.all_names:
+        values = table[field.path[0]]
+        for key in field.path[1:]:
+            if not pa.types.is_struct(values.type) or values.type.get_field_index(key) < 0:
+                break
+            values = pc.struct_field(values, key)
+        else:
+            found.append(values)
+    if len(found) > 1:
+        raise file_refused(file, f"two columns of {field.name}", "each column once")
+    return found[0] if found else None
 
 
 def _typed(values: pa.ChunkedArray, field: Field) -> tuple[Column, list[Fault]]:
-    """Numbers as numbers whatever the writer made of them (BigQuery writes 64-bit integers as strings)."""
+    """Numbers as numbers whatever the writer made of them (BigQuery writes 64-bit integers as strings), and times in the field's unit.
+
+    Raises: ArrowInvalid for a type that is not meant, such as a truth value for a number.
+    """
     kind = values.type
     if pa.types.is_null(kind) or pa.types.is_dictionary(kind):
         values = values.cast(pa.string())
-    if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
+    if _is_text(values.type):
         return converted(values.cast(pa.string()).combine_chunks(), field)
     if field.kind is Kind.TEXT:
+        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+            raise pa.ArrowInvalid(f"{kind} is no text")
         return converted(values.cast(pa.string()).combine_chunks(), field)
-    if field.kind is Kind.INT and pa.types.is_floating(kind):
+    if field.unit and (pa.types.is_timestamp(kind) or pa.types.is_duration(kind)):
+        return _of_times(values, field)
+    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
+        raise pa.ArrowInvalid(f"{kind} is no number")
+    if pa.types.is_decimal(kind):
+        values = values.cast(pa.float64())
+    if field.kind is Kind.INT and pa.types.is_floating(values.type):
         # A column with gaps becomes floating point in some writers; a fraction is a fault and not rounded away.
+        values = values.cast(pa.float64())
         whole = pc.fill_null(pc.equal(values, pc.floor(values)), True)
         fits = pc.fill_null(pc.less(pc.abs(values), 2.0**53), True)
         right = pc.and_(whole, fits)
@@ -120,39 +166,84 @@ def _typed(values: pa.ChunkedArray, field: Field) -> tuple[Column, list[Fault]]:
     return from_arrow(values.cast(field.kind.arrow), field.kind), []
 
 
-def _line_by_line(file: str, raw: list[bytes], good: Any, schema: Schema, refusals: Refusals) -> pa.Table:
-    """Every line by itself; those that are no JSON object are refused. Values become text, so that each is judged alone."""
-    columns: dict[str, list[str | None]] = {field.name: [] for field in schema.fields}
-    for index, line in enumerate(raw):
-        found = ""
+def _is_text(kind: pa.DataType) -> bool:
+    """Also bytes, which older writers make of texts."""
+    tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_binary, pa.types.is_large_binary)
+    return any(test(kind) for test in tests)
+
+
+def _of_times(values: pa.ChunkedArray, field: Field) -> tuple[Column, list[Fault]]:
+    """Times since 1970, of any unit, as whole numbers of the field's unit; what is finer is cut off, what does not fit is a fault.
+
+    So `1970-01-01 00:10:00` is 600 s, as exporters make of a column of seconds, milliseconds, microseconds, nanoseconds or int96.
+    """
+    per_second = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+    numbers = values.cast(pa.int64())
+    up, down = per_second[field.unit], per_second[values.type.unit]
+    if up <= down:
+        return from_arrow(pc.divide(numbers, down // up), field.kind), []
+    most = (2**63 - 1) // (up // down)
+    right = pc.fill_null(pc.and_(pc.less_equal(numbers, most), pc.greater_equal(numbers, -most)), True)
+    column = from_arrow(pc.multiply(pc.if_else(right, numbers, 0), up // down), field.kind)
+    bad = np.flatnonzero(~bools(right))
+    return column, ([Fault(bad, field.name, field.expected)] if len(bad) else [])
+
+
+def _inside(value: Any, field: Field) -> Any:
+    """The value of a field in an object: under one of its names, or along its path; None: there is none."""
+    for name in field.all_names:
+        if name in value:
+            return value[name]
+    if not field.path:
+        return None
+    for key in field.path:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
+def _texts_or_numbers(values: Sequence[Any], field: Field) -> pa.Array:
+    """Values as JSON has them: as numbers where all are, else as texts, so that each is judged alone."""
+    kinds = set(map(type, values)) - {type(None)}
+    with contextlib.suppress(OverflowError):
+        if (field.kind is Kind.INT and kinds == {int}) or (field.kind is Kind.FLOAT and kinds and kinds <= {int, float}):
+            return pa.array(values, field.kind.arrow)
+    return pa.array([None if value is None else _as_text(value) for value in values], pa.string())
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2.0**53:
+        return str(int(value))
+    return value if isinstance(value, str) else str(value)
+
+
+def _of_one_type(arrays: list[pa.Array]) -> list[pa.Array]:
+    """As texts, unless all have one type."""
+    if len({array.type for array in arrays}) > 1:
+        return [array.cast(pa.string()) for array in arrays]
+    return arrays
+
+
+def _objects(file: str, raw: list[bytes], lines: range, good: Any, refusals: Refusals) -> Iterator[dict[str, Any]]:
+    """The objects of the lines; those that have none are refused, and are not `good`."""
+    for index in lines:
+        line = raw[index]
         try:
-            value = json.loads(line.decode("utf-8"))
-            if not isinstance(value, dict):
-                found = f"a JSON {type(value).__name__}"
-        except UnicodeDecodeError as error:
-            found = f"the byte 0x{line[error.start]:02x}, which is not UTF-8"
-        except (ValueError, RecursionError) as error:
-            found = f"{line[:60].decode('utf-8', 'replace')!r} ({str(error)[:60]})"
-        if found:
-            good[index] = False
-            reason = BadRow(file=file, line=index + 1, column="", found=found, expected="a JSON object")
-            refusals.add(reason, line.decode("utf-8", "backslashreplace"))
-            continue
-        for field in schema.fields:
-            inner = value
-            for key in field.path or (field.name,):
-                inner = inner.get(key) if isinstance(inner, dict) else None
-            columns[field.name].append(None if inner is None else str(inner))
-    arrays: dict[str, Any] = {}
-    for field in schema.fields:
-        texts = pa.array(columns[field.name], pa.string())
-        if field.path:
-            arrays.setdefault(field.path[0], {})[field.path[-1]] = texts
+            value = orjson.loads(line)
+        except orjson.JSONDecodeError as error:
+            found = _why_no_json(line, error)
         else:
-            arrays[field.name] = texts
-    return pa.table(
-        {
-            name: pa.StructArray.from_arrays(list(value.values()), list(value)) if isinstance(value, dict) else value
-            for name, value in arrays.items()
-        }
-    )
+            if isinstance(value, dict):
+                yield value
+                continue
+            found = f"a JSON {type(value).__name__}"
+        good[index] = False
+        reason = BadRow(file=file, line=index + 1, column="", found=found, expected="a JSON object")
+        refusals.add(reason, line.decode("utf-8", "backslashreplace"))
+
+
+def _why_no_json(line: bytes, error: Exception) -> str:
+    try:
+        line.decode("utf-8")
+    except UnicodeDecodeError as wrong:
+        return f"the byte 0x{line[wrong.start]:02x}, which is not UTF-8"
+    return f"{line[:60].decode('utf-8', 'replace')!r} ({str(error)[:60]})"

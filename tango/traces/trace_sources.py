@@ -25,7 +25,7 @@ from tango.traces.files import expand
 from tango.traces.generators import MAX_REQUESTS
 from tango.traces.mapping import entries, settled
 from tango.traces.rate_curve import RateCurve
-from tango.traces.reading import read_trace
+from tango.traces.reading import Reading, read_trace
 from tango.traces.transforms import rescale_work, take
 
 MAX_BLOCKS = 5_000_000
@@ -73,13 +73,22 @@ def arrivals_of(files: tuple[str, ...], fleet: Fleet, redraw: Redraw) -> ClassAr
 
 def content_of(files: tuple[str, ...]) -> Trace | RateCurve:
     """The trace or rate curve in files. It is cached in the process until a file's time stamp or size changes. Raises: BadRows."""
+    return _reading(files).content
+
+
+def notes_of(files: tuple[str, ...]) -> tuple[str, ...]:
+    """What whoever reads figures made from these files has to know of them. Raises: BadRows."""
+    return _reading(files).notes
+
+
+def _reading(files: tuple[str, ...]) -> Reading:
     stamps = ((path, path.stat()) for path in expand(files))
     return _read(tuple((str(path), stat.st_mtime_ns, stat.st_size) for path, stat in stamps))
 
 
 @lru_cache(maxsize=8)
-def _read(stamped: tuple[tuple[str, int, int], ...]) -> Trace | RateCurve:
-    return read_trace([Path(path) for path, _, _ in stamped]).content
+def _read(stamped: tuple[tuple[str, int, int], ...]) -> Reading:
+    return read_trace([Path(path) for path, _, _ in stamped])
 
 
 def _of_trace(trace: Trace, fleet: Fleet, redraw: Redraw) -> ClassArrivals:

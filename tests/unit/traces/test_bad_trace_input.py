@@ -120,6 +120,11 @@ def test_skipping_bad_rows_takes_exactly_the_good_ones(
         (ALIBABA, "120,0,100", "120,0,1e9", 2, "plan_cpu", "1e9"),
         (AZURE, "18:15:50.9951690", "18:15:40.9951690", 3, "TIMESTAMP", "2023-11-16 18:15:40.9951690"),
         (AZURE, "2023-11-16 18:15:50", "2023-02-30 18:15:50", 3, "TIMESTAMP", "2023-02-30 18:15:50.9951690"),
+        (AZURE, "2023-11-16 18:15:50", "2023-02-29 18:15:50", 3, "TIMESTAMP", "2023-02-29 18:15:50.9951690"),
+        (AZURE, "2023-11-16 18:15:50", "2100-02-29 18:15:50", 3, "TIMESTAMP", "2100-02-29 18:15:50.9951690"),
+        (AZURE, "2023-11-16 18:15:50", "2300-01-01 18:15:50", 3, "TIMESTAMP", "2300-01-01 18:15:50.9951690"),
+        (AZURE, "2023-11-16 18:15:50", "2260-02-29 18:15:50", 3, "TIMESTAMP", "2260-02-29 18:15:50.9951690"),
+        (AZURE, "2023-11-16 18:15:50", "0044-03-15 18:15:50", 3, "TIMESTAMP", "0044-03-15 18:15:50.9951690"),
         (AZURE, "396,109", "396,many", 3, "GeneratedTokens", "many"),
         (GOOGLE_2019, "6000000,0,1,0", "6000000,0,1,7", 3, "scheduling_class", "7"),
         (GOOGLE_2019, "6000000,0,1,0,1", "6000000,0,1,0,", 3, "instance_index", "nothing"),
@@ -286,9 +291,18 @@ def test_a_bad_parquet_value_is_refused_by_row(tmp_path: Path) -> None:
     assert "a whole Parquet file" in str(_refused(_file(tmp_path, path.read_bytes()[:50], "cut.parquet")))
 
 
+def test_a_whole_number_may_have_a_plus(tmp_path: Path) -> None:
+    """Arrow takes none; the pattern of whole numbers does."""
+    reading = read_trace(_file(tmp_path, GOOGLE.replace("600000001,", "+600000001,") + "broken\n"), skip_bad=True)
+
+    assert [row.reason.found for row in reading.refusals.rows] == ["1 columns"]
+
+
 def test_an_unknown_format_lists_the_known_ones(tmp_path: Path) -> None:
     """The caller sees what can be read."""
-    with pytest.raises(UsageError, match="tango, google2011, google2019, alibaba2018, azure-llm2023, worldcup98"):
+    with pytest.raises(
+        UsageError, match="tango, google2011, google2019, alibaba2018, azure-llm2023, azure-llm2024, azure-lmm2025, worldcup98"
+    ):
         read_trace(_file(tmp_path, OWN), format="xml")
 
 

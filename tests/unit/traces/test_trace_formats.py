@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import io
 import pkgutil
 import re
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 
 import tango.traces
@@ -22,9 +25,18 @@ BEGINNINGS = {
     "google2019": "time,type,collection_id,scheduling_class,instance_index\n1,0,7,2,0\n",
     "alibaba2018": "task_1,1,j_1,1,Terminated,100,200,50,0.5\n",
     "azure-llm2023": "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46.6805900,374,44\n",
+    "azure-llm2024": "TIMESTAMP,ContextTokens,GeneratedTokens\n2024-05-12 00:00:00+00:00,2162,5\n",
+    "azure-lmm2025": "TIMESTAMP,NumImages,ContextTokens,GeneratedTokens\n2024-10-15 00:00:00.0000000,1,2162,5\n",
     "worldcup98": "period,count\n1998-05-01 00:00:00.0000000,12\n",
 }
 """A small file of each format."""
+
+
+def parquet(*, metadata: bytes = b"", **columns: list[int]) -> bytes:
+    """A Parquet file of these columns, with so much in its footer."""
+    out = io.BytesIO()
+    pa.parquet.write_table(pa.table(columns).replace_schema_metadata({b"made by": metadata}), out)
+    return out.getvalue()
 
 
 def content_of(text: str) -> Content:
@@ -35,7 +47,9 @@ def content_of(text: str) -> Content:
 def test_every_file_of_a_format_has_its_line() -> None:
     """No format is written and then forgotten; names are those of the table in docs/traces.md, in its order."""
     modules = (importlib.import_module(f"tango.traces.{found.name}") for found in pkgutil.iter_modules(tango.traces.__path__))
-    written = {module.FORMAT.name for module in modules if hasattr(module, "FORMAT")}
+    written = {
+        known.name for module in modules for known in getattr(module, "YEARS", None) or [getattr(module, "FORMAT", None)] if known
+    }
     table = re.findall(r"^\| `([\w-]+)` \|", DOCS.read_text().partition("| `--format` |")[2].partition("\n\n")[0], re.MULTILINE)
 
     assert sorted(written) == sorted(FORMATS)
@@ -63,10 +77,15 @@ def test_a_file_is_recognised_by_its_own_format_alone(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("beginning", "name"),
-    [(b"PAR1" + b"x" * 100 + b"collection_id", "google2019"), (b"PAR1" + b"x" * 100, "tango"), (b'{"time": "1"}\n', "google2019")],
+    [
+        (parquet(collection_id=[1], metadata=b"x" * 100_000), "google2019"),
+        (parquet(x=[1]), "tango"),
+        (b'{"time": "1"}\n', "google2019"),
+    ],
+    ids=["Google's columns", "others", "JSON lines"],
 )
 def test_files_that_are_no_csv_are_told_by_form_and_footer(beginning: bytes, name: str) -> None:
-    """JSON lines are Google's of 2019; Parquet is Tango's own unless the footer names Google's columns."""
+    """JSON lines are Google's of 2019; Parquet is Tango's own unless the footer names Google's columns, however large it is."""
     assert recognise(Content("t", beginning)).name == name
 
 
@@ -77,7 +96,7 @@ def test_a_header_goes_before_the_number_of_columns() -> None:
     head = Head(content_of(f"{names}\n1,lc,,,,,,,\n"))
 
     assert head.width == 9
-    assert FORMATS["alibaba2018"].recognised(head) is Sign.LIKELY
+    assert FORMATS["alibaba2018"].recognised(head) is Sign.NONE
     assert recognise(head.content).name == "tango"
 
 
