@@ -152,10 +152,18 @@ class DatabaseUrls:
     admin: str
 
 
+class ForTests(PostgresServer):
+    """A server whose data need not survive the machine: hundreds of databases are made and dropped, each of which would be synced."""
+
+    def command(self) -> list[str]:
+        """As of a stack, but for the waiting until data is on the disk."""
+        return [*super().command(), "-c", "fsync=off"]
+
+
 @pytest.fixture(scope="session")
 def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
     """The session's PostgreSQL; its data is deleted at the end."""
-    server = PostgresServer(tmp_path_factory.mktemp("postgres"), password=secrets.token_urlsafe(12))
+    server = ForTests(tmp_path_factory.mktemp("postgres"), password=secrets.token_urlsafe(12))
     try:
         server.start()
         yield server
@@ -202,7 +210,8 @@ def database_urls(
 ) -> Iterator[DatabaseUrls]:
     """A fresh migrated database for one test, by role."""
     name = f"test_{next(_numbers)}"
-    _administrator.execute(f"CREATE DATABASE {name} TEMPLATE {DATABASE} OWNER {OWNER}")
+    # Ten megabytes are copied in half the time that it takes to write them to the log, too.
+    _administrator.execute(f"CREATE DATABASE {name} TEMPLATE {DATABASE} OWNER {OWNER} STRATEGY FILE_COPY")
     _administrator.execute(f"REVOKE ALL ON DATABASE {name} FROM PUBLIC")
     _administrator.execute(f"GRANT CONNECT ON DATABASE {name} TO {APP}, {READER}")
     app, reader, owner = (postgres_server.url(role, _role_passwords[role], name) for role in (APP, READER, OWNER))

@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tango.bench.children import answer_of
 from tango.errors import ConfigError, DependencyError
 
 QEMU = "qemu-system-x86_64"
@@ -135,9 +136,7 @@ sys.path.insert(0, {str(ROOT)!r})
 import {module}
 print(json.dumps({{n: m.__file__ for n, m in sys.modules.items() if getattr(m, "__file__", None)}}))
 """
-    done = subprocess.run([python, "-S", "-E", "-B", "-c", code], capture_output=True, text=True, check=True, timeout=60)
-    found: dict[str, str] = json.loads(done.stdout)
-    return found
+    return answer_of([python, "-S", "-E", "-B", "-c", code], within_s=60.0)
 
 
 def _compiled(source: str) -> bytes:

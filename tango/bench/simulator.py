@@ -6,12 +6,11 @@ figure is the best of several runs, in which the two sides take turns. Memory is
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
 import time
 from dataclasses import replace
 
+from tango.bench.children import answer_of, give
 from tango.bench.figures import Figure, Told
 from tango.bench.trace_reading import peak_mib
 from tango.bench.worlds import fleet_of_size
@@ -71,9 +70,7 @@ def measure(*, nodes: int = 1000, requests: int = 2_000_000, repeats: int = 3, t
 def peak_memory(*, requests: int = 5_000_000, told: Told = lambda _: None) -> Figure:
     """Peak memory of a process that draws and simulates so many requests under `tango`, beside the size of their input columns."""
     told(f"memory of {requests:,} requests")
-    command = [sys.executable, "-m", "tango.bench.simulator", str(requests)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=True)
-    found = json.loads(done.stdout)
+    found = answer_of([sys.executable, "-m", "tango.bench.simulator", str(requests)], within_s=900.0)
     return Figure(
         name=f"peak memory, {found['requests']} requests",
         value=found["peak_mib"],
@@ -133,7 +130,7 @@ def _main(requests: int) -> None:
     columns = (drawn.due_s, drawn.target_s, drawn.service_class, drawn.service, drawn.cluster, drawn.cpu_work_s, drawn.memory_mib)
     simulate(fleet, drawn, system("tango"), Settings(), seed=1, span_s=span_s)
     input_mib = sum(column.nbytes for column in columns) / 2**20
-    print(json.dumps({"requests": len(drawn), "peak_mib": peak_mib(), "input_mib": input_mib}))
+    give({"requests": len(drawn), "peak_mib": peak_mib(), "input_mib": input_mib})
 
 
 if __name__ == "__main__":

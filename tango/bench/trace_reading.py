@@ -6,9 +6,7 @@ shape of the `task_events` in Google's 2011 cluster trace.
 
 from __future__ import annotations
 
-import json
 import resource
-import subprocess
 import sys
 import tempfile
 import time
@@ -18,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
+from tango.bench.children import answer_of, give
 from tango.bench.figures import Figure
 from tango.traces import borg_shape, read_trace
 from tango.traces.generators import Recipe, generate
@@ -95,10 +94,7 @@ def _best(runs: list[dict[str, float]]) -> dict[str, float]:
 
 
 def _child(side: str, path: Path) -> dict[str, float]:
-    command = [sys.executable, "-m", "tango.bench.trace_reading", side, str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=True)
-    values: dict[str, float] = json.loads(done.stdout)
-    return values
+    return answer_of([sys.executable, "-m", "tango.bench.trace_reading", side, str(path)], within_s=_TIMEOUT_S)
 
 
 def _main(side: str, path: str) -> None:
@@ -108,7 +104,7 @@ def _main(side: str, path: str) -> None:
     else:
         pa.csv.read_csv(path, read_options=pa.csv.ReadOptions(autogenerate_column_names=True))
     seconds = time.perf_counter() - begin
-    print(json.dumps({"seconds": seconds, "peak_mib": peak_mib()}))
+    give({"seconds": seconds, "peak_mib": peak_mib()})
 
 
 def peak_mib() -> float:

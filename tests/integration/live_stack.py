@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,7 @@ from typing import Any
 import psycopg2
 import psycopg2.extensions
 
-ROOT = Path(__file__).parent.parent.parent
+from tests.commands import PROGRAM, ROOT, run_tango
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +38,11 @@ class LiveStack:
     ) -> subprocess.CompletedProcess[str]:
         """Run a command to its end, with further environment `variables`."""
         environment = {k: v for k, v in os.environ.items() if not k.startswith("TANGO_")} | dict(variables or {})
+        environment |= {**self.settings, "TANGO_HOME": str(self.home), "PYTHONPATH": str(ROOT)}
+        if not self.before:
+            return run_tango(arguments, environment=environment, timeout_s=timeout_s)
         return subprocess.run(
-            [*self.before, sys.executable, "-c", "from tango.cli.main import run; run()", *arguments],
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-            env={**environment, **self.settings, "TANGO_HOME": str(self.home), "PYTHONPATH": str(ROOT)},
+            [*self.before, *PROGRAM, *arguments], capture_output=True, text=True, timeout=timeout_s, env=environment, check=False
         )
 
     def json(self, *arguments: str) -> Any:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.commands import run_tango
 
 Tango = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -21,8 +22,7 @@ def tango(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tango]:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("TANGO_")} | {"TANGO_HOME": str(home)}
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-c", "from tango.cli.main import run; run()", *arguments]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+        return run_tango(arguments, environment=environment)
 
     before = run("run", "list")
     assert (before.returncode, "tango up --detach --only store" in before.stderr) == (4, True), before.stderr

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import redis
 from tango.domain.checkpoints import NewCheckpoint
 from tango.store.checkpoints import PostgresCheckpointStore
 from tango.store.database import Database
+from tests.commands import run_tango
 from tests.conftest import DatabaseUrls
 from tests.fakes.store_world import FLEET, WEB, postgres_world
 
@@ -39,8 +39,7 @@ def doctor(database_urls: DatabaseUrls, valkey_url: str, tmp_path: Path) -> Doct
     }
 
     def run(*arguments: str, **changed: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-c", "from tango.cli.main import run; run()", "doctor", *arguments]
-        return subprocess.run(command, env=environment | changed, capture_output=True, text=True, timeout=120, check=False)
+        return run_tango(("doctor", *arguments), environment=environment | changed)
 
     return run
 

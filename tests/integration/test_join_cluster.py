@@ -19,6 +19,7 @@ from tango.domain.observations import NodeState
 from tango.stack.kubeconfig import ClusterAccess, kubeconfig, token_file
 from tango.store.database import Database
 from tango.store.fleet import PostgresFleetStore
+from tests.commands import run_tango
 from tests.conftest import DatabaseUrls
 from tests.waiting import until
 
@@ -35,8 +36,7 @@ def tango(database_urls: DatabaseUrls, valkey_url: str, tmp_path: Path) -> Tango
     environment |= {"TANGO_KUBE_ATTEMPTS": "2", "TANGO_KUBE_CONNECT_TIMEOUT_S": "1"}
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-c", "from tango.cli.main import run; run()", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+        return run_tango(arguments, environment=environment)
 
     return run
 

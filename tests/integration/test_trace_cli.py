@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,14 +12,11 @@ from tango.bench.trace_reading import measure, write_like_google
 from tango.fleets import load_fleet
 from tango.traces import info_of, read_trace
 from tango.traces.workloads import fleet_cores
-
-RUN = "from tango.cli.main import run; run()"
+from tests.commands import run_tango
 
 
 def _tango(*args: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", RUN, *map(str, args)], capture_output=True, text=True, cwd=cwd, timeout=60, check=False
-    )
+    return run_tango([*map(str, args)], environment=os.environ, folder=cwd)
 
 
 def _generate(tmp_path: Path, name: str = "p3.csv") -> Path:

@@ -1,0 +1,227 @@
+"""The command line `tango`, for tests that give many commands: each is a process of its own, forked from one that has loaded what
+commands import.
+
+A command is half a second of CPU, nearly all of it imports; forked it is a tenth of that. Everything else is as in a process that was
+started: arguments, environment, folder, streams, signals, exit status. What a command imports is held by
+`tests/unit/bootstrap/test_process_imports.py`, and the texts of the documentation are typed with the program itself.
+
+`python -m tests.commands FD` is that process. Each packet on the socket FD is a command, as JSON, with its three streams and a pipe for
+its process id and its exit status.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import gc
+import importlib
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from tango.stack.forking import MESSAGE_BYTES
+from tango.stack.tether import die_with, tethered
+
+ROOT = Path(__file__).parent.parent
+PROGRAM = (sys.executable, "-c", "from tango.cli.main import run; run()")
+"""The command line as a program."""
+STARTS_OTHERS = ("up", "demo")
+"""Commands whose child goes on by itself, and shows its command line and its environment to whoever looks for processes of a stack."""
+LOADED = (
+    "celery.app.amqp",
+    "jinja2",
+    "kombu.transport.redis",
+    "pandas",
+    "tango.analysis.comparison",
+    "tango.bootstrap.stores",
+    "tango.bootstrap.submission",
+    "tango.client.client",
+    "tango.control.cancel_run",
+    "tango.control.doctor",
+    "tango.control.finish_run",
+    "tango.control.run_figures",
+    "tango.domain.job_json",
+    "tango.report",
+    "tango.stack.supervisor",
+    "tango.store.arrow_rows",
+    "tango.store.health",
+    "tango.store.run_lists",
+    "tango.store.run_records",
+    "tango.store.simulations",
+    "tango.systems",
+    "tango.traces.generators",
+    "workers.publisher",
+)
+"""What commands import beside the modules of `tango.cli`. Not `workers.app`, whose import reads the environment, and not torch, which few
+commands need."""
+
+
+def run_tango(
+    arguments: Sequence[str],
+    *,
+    environment: Mapping[str, str],
+    timeout_s: float = 120.0,
+    folder: Path | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, as `subprocess.run` with captured output would. Raises: subprocess.TimeoutExpired, and it is killed."""
+    if not arguments or arguments[0] in STARTS_OTHERS:
+        return subprocess.run(
+            [*PROGRAM, *arguments],
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            env=dict(environment),
+            cwd=folder,
+            check=False,
+        )
+    outputs = [os.pipe2(os.O_CLOEXEC) for _ in range(3)]
+    nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    told = {"arguments": list(map(str, arguments)), "environment": dict(environment), "folder": str(folder or Path.cwd())}
+    try:
+        _SERVER.send(json.dumps(told).encode(), [nothing, *(theirs for _, theirs in outputs)])
+    finally:
+        os.close(nothing)
+        for _, theirs in outputs:
+            os.close(theirs)
+    try:
+        out, err, ended = _read_all([ours for ours, _ in outputs], arguments, timeout_s)
+    finally:
+        for ours, _ in outputs:
+            os.close(ours)
+    _, _, status = ended.decode().partition(" ")
+    if not status:
+        raise OSError(f"the process that runs commands has ended while it ran `tango {' '.join(arguments)}`: {err.decode()}")
+    return subprocess.CompletedProcess(["tango", *arguments], int(status), out.decode(), err.decode())
+
+
+def _read_all(descriptors: Sequence[int], arguments: Sequence[str], timeout_s: float) -> list[bytes]:
+    """What comes by each until its end. The last tells the process id first, by which it is killed if it takes too long."""
+    found = {descriptor: bytearray() for descriptor in descriptors}
+    waiting = select.poll()
+    for descriptor in descriptors:
+        waiting.register(descriptor, select.POLLIN)
+    deadline_s = time.monotonic() + timeout_s
+    left = len(descriptors)
+    while left:
+        ready = waiting.poll(max(0.0, deadline_s - time.monotonic()) * 1000.0)
+        if not ready:
+            with contextlib.suppress(ProcessLookupError, ValueError):
+                os.kill(int(found[descriptors[-1]].partition(b" ")[0]), signal.SIGKILL)
+            out, err, _ = (bytes(found[descriptor]) for descriptor in descriptors)
+            raise subprocess.TimeoutExpired(["tango", *arguments], timeout_s, out, err)
+        for descriptor, _ in ready:
+            if part := os.read(descriptor, 1 << 16):
+                found[descriptor] += part
+            else:
+                waiting.unregister(descriptor)
+                left -= 1
+    return [bytes(found[descriptor]) for descriptor in descriptors]
+
+
+class _Server:
+    """The tests' end: starts the process when the first command is given."""
+
+    def __init__(self) -> None:
+        self._turn = threading.Lock()
+        self._channel: socket.socket | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def send(self, message: bytes, descriptors: Sequence[int]) -> None:
+        """Have a command run; the descriptors are its streams, and the pipe for how it ends."""
+        with self._turn:
+            if self._process is None or self._process.poll() is not None:
+                self._begin()
+            assert self._channel is not None
+            socket.send_fds(self._channel, [message], descriptors)
+
+    def _begin(self) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        command = tethered([sys.executable, "-m", "tests.commands", str(theirs.fileno())])
+        # NumPy's threads would be there before the first fork, and one that waits for work costs nothing but trouble.
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("TANGO_")} | {"OPENBLAS_NUM_THREADS": "1"}
+        with theirs:
+            self._process = subprocess.Popen(
+                command, cwd=ROOT, env=environment, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL
+            )
+        if self._channel is not None:
+            self._channel.close()
+        self._channel = ours
+        atexit.register(self._end, self._process)
+
+    def _end(self, process: subprocess.Popen[bytes]) -> None:
+        process.kill()
+        process.wait(30)
+
+
+_SERVER = _Server()
+
+
+def serve(channel: socket.socket) -> None:
+    """Load, then fork for every command, until the tests have gone. A fork becomes the command and does not return."""
+    from tango.cli.main import COMMANDS
+
+    gc.disable()
+    for name in (*(module.partition(":")[0] for module, _ in COMMANDS.values()), *LOADED):
+        importlib.import_module(name)
+    gc.collect()
+    gc.freeze()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the keepers
+    server = os.getpid()
+    while True:
+        message, descriptors, _, _ = socket.recv_fds(channel, MESSAGE_BYTES, 4)
+        if not message:
+            return
+        if os.fork() == 0:
+            channel.close()
+            _keep(server, json.loads(message), descriptors)
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def _keep(server: int, command: Mapping[str, Any], descriptors: Sequence[int]) -> NoReturn:
+    """Run it in a child, and tell its process id and how it ended."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    *streams, told = descriptors
+    keeper = os.getpid()
+    if (pid := os.fork()) == 0:
+        os.close(told)
+        die_with(keeper, signal.SIGKILL)
+        _become(command, streams)
+    die_with(server, signal.SIGKILL)
+    for stream in streams:
+        os.close(stream)
+    with contextlib.suppress(BrokenPipeError):  # the test waits no longer
+        os.write(told, f"{pid} ".encode())
+        _, status = os.waitpid(pid, 0)
+        os.write(told, str(os.waitstatus_to_exitcode(status)).encode())
+    os._exit(0)
+
+
+def _become(command: Mapping[str, Any], streams: Sequence[int]) -> NoReturn:
+    from tango.cli.main import run
+
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+        os.close(stream)
+    sys.stdin, sys.stdout = os.fdopen(0, encoding="utf-8"), os.fdopen(1, "w", encoding="utf-8")
+    sys.stderr = os.fdopen(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1)
+    os.environ.clear()
+    os.environ.update(command["environment"])
+    os.chdir(command["folder"])
+    sys.path[:0] = [place for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) if place and place not in sys.path]
+    sys.argv = ["-c", *command["arguments"]]
+    gc.enable()
+    run()
+
+
+if __name__ == "__main__":
+    serve(socket.socket(fileno=int(sys.argv[1])))
