@@ -63,7 +63,14 @@ def service() -> None:
 
 
 @service.command()
-@click.option("-f", "--file", "path", required=True, type=click.Path(path_type=Path), help="YAML with one or more services.")
+@click.option(
+    "-f",
+    "--file",
+    "path",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="YAML with one or more services; - is standard input.",
+)
 @click.option("--wait", is_flag=True, help="Wait until all instances of the LC services are ready, and say what keeps them.")
 @click.option(
     "--timeout", "timeout_s", type=Seconds(min=0), default=None, metavar="SECONDS", help="With --wait: no longer than this."
@@ -75,6 +82,7 @@ def apply(path: Path, wait: bool, timeout_s: float | None, dry_run: bool) -> Non
     \b
         tango service apply -f my-api.yaml --dry-run    # what would change
         tango service apply -f my-api.yaml --wait --timeout 120
+        kustomize build my-api | tango service apply -f -
     """
     from tango.bootstrap.stores import stores
     from tango.fleets import load_services
@@ -254,7 +262,14 @@ def key(name: str) -> None:
 
 @service.command()
 @click.argument("name", required=False, shell_complete=names.SERVICES)
-@click.option("-f", "--file", "path", type=click.Path(path_type=Path), default=None, help="YAML with the services to delete.")
+@click.option(
+    "-f",
+    "--file",
+    "path",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="YAML with the services to delete; - is standard input.",
+)
 @dry_run_option
 def delete(name: str | None, path: Path | None, dry_run: bool) -> None:
     """Withdraw a service by NAME, or those of a file; its instances are removed.

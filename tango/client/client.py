@@ -232,7 +232,7 @@ class Tango:
         whole = _whole(response)
         try:
             return json.loads(whole.body)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             found = f"what answers at {self.url} is no gateway: status {whole.status}, and no JSON as a gateway has it"
             raise Unreachable(found, was_sent=True) from error
 
@@ -341,7 +341,7 @@ def _words(name: str, given: Any) -> list[str]:
 def _problem(response: BaseHTTPResponse, word: str) -> CallFailed:
     try:
         facts = json.loads(response.read() or b"{}")
-    except (ValueError, HTTPError):
+    except (ValueError, RecursionError, HTTPError):
         facts = {}
     again = response.headers.get("Retry-After", "")
     return failure(response.status, word, facts if isinstance(facts, dict) else {}, float(again) if again.isdecimal() else None)

@@ -5,12 +5,13 @@ The cluster agent (`cluster_agent.py`) feeds these from its watches and carries 
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any
+
+import orjson
 
 from tango.control.deploy_instances import Creation, Standing, instance_name
 from tango.domain.fleet import MOST_PODS
@@ -448,8 +449,9 @@ def _unix_s(stamp: str | None) -> float | None:
 
 def _termination_message(text: str | None) -> dict[str, float]:
     try:
-        message = json.loads(text or "")
-    except ValueError:
+        # orjson bounds the depth: what a pod says of itself must not end the agent that reads it.
+        message = orjson.loads(text or "")
+    except orjson.JSONDecodeError:
         return {}
     if not isinstance(message, dict):
         return {}

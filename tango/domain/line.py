@@ -37,7 +37,7 @@ class LineState:
         try:
             found = json.loads(text)
             return cls(mode=LineMode(found["mode"]), rtt_ms=float(found["rtt_ms"]), mbit_per_s=float(found["mbit_per_s"]))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ConfigError(f"the state of a line is {text[:80]!r}, expected mode, rtt_ms and mbit_per_s as JSON") from error
 
     def as_text(self) -> str:

@@ -145,7 +145,7 @@ def read_tuned(path: Path) -> dict[str, Any]:
     try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["systems"]
         return {name: dict(values["settings"]) for name, values in found.items()}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ConfigError(f"{path}: no result of tango tune ({error}); make one: tango tune --out {path}") from error
 
 

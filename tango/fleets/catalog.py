@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from importlib import resources
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from tango.errors import ConfigError, UsageError
 from tango.fleets.declarations import fleet_of, service_of
 from tango.fleets.yaml_document import MAX_BYTES, documents
 
+_STDIN = Path("-")
 _DATA = resources.files("tango.fleets") / "data"
 
 
@@ -39,7 +42,8 @@ def load_fleet(name_or_path: str | Path, *, must_fit: bool = True) -> Fleet:
 
 
 def load_services(path: str | Path) -> tuple[Service, ...]:
-    """The services, sorted by name, of a file with one or more `kind: Service` documents, or of all YAML files of a folder.
+    """The services, sorted by name, of a file with one or more `kind: Service` documents (`-`: of standard input), or of all YAML files of
+    a folder.
 
     Raises: ConfigError for a file that cannot be read, has a mistake or no document, and for a name that is declared twice.
     """
@@ -72,7 +76,7 @@ def parse_fleet(text: str, file: str, *, must_fit: bool = True) -> Fleet:
 
 def _read(path: Path) -> str:
     try:
-        with path.open("rb") as file:
+        with contextlib.nullcontext(sys.stdin.buffer) if path == _STDIN else path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
         return content.decode("utf-8")
     except FileNotFoundError as error:

@@ -24,13 +24,27 @@ MAX_BYTES = 4 << 20
 
 MOST_VALUES = 20_000
 """Values in one part that is taken as it is: a pod template of thousands of lines, and no bomb of aliases."""
+MOST_MERGES = 100
+"""Mappings that are merged into one (`<<`), those of their own merges counted: no bomb of aliases either."""
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_MERGE = "tag:yaml.org,2002:merge"
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+# Leading zeros, binary, base 60 and underscores.
+_READ_IN_TWO_WAYS = re.compile(
+    r"[-+]?(0[0-9_]+|0b[01_]+|[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?|[0-9.xa-fA-F_]*_[0-9.eExa-fA-F_+-]*)"
+)
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?")
 
 
 class _Loader(yaml.SafeLoader):
     """PyYAML's safe loader in Python. libyaml's is six times faster, but crashes on deeply nested input by overrunning the C stack."""
+
+
+# Numbers such as 1e3, which YAML 1.1 takes for texts, and YAML 1.2, JSON and Kubernetes for numbers.
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$"), list("-+0123456789.")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +70,35 @@ class YamlValue:
         raise ConfigError(f"{self.where}: {self.key or 'document'} is {found or self._found()}, expected {expected}")
 
     def scalar(self) -> object:
+        """The Python value of a scalar; None for a list or a mapping.
+
+        Raises: ConfigError for a number that YAML 1.1 reads as another one than YAML 1.2: `010000` is 4096 or 10000, `4:16:00` is 15360 or
+        a text.
+        """
+        if isinstance(self.node, yaml.ScalarNode) and self.node.tag in _NUMBERS and _READ_IN_TWO_WAYS.fullmatch(self.node.value):
+            self.refuse(
+                "a decimal number without a leading 0, colons or underscores, or a text in quotes",
+                found=f"{self.node.value[:80]}, which versions of YAML read as different values",
+            )
+        return self._constructed()
+
+    def _constructed(self) -> object:
         """The Python value of a scalar by the rules of YAML 1.1; None for a list or a mapping."""
         if not isinstance(self.node, yaml.ScalarNode):
             return None
         loader = _Loader("")
         try:
             return loader.construct_object(self.node)
-        except (yaml.YAMLError, ValueError):
+        except (yaml.YAMLError, ValueError, OverflowError, LookupError):
             return self.node.value
         finally:
             loader.dispose()
+
+    def _as_kubernetes_reads_it(self) -> object:
+        """A scalar of a part that goes to Kubernetes: `0644` is octal there, and base 60 is not known."""
+        if self.node.tag in _NUMBERS and ":" in self.node.value:
+            return self.node.value
+        return self._constructed()
 
     def text(self) -> str:
         """A non-empty string. This and the other readers below raise ConfigError for any other value."""
@@ -133,7 +166,8 @@ class YamlValue:
     def plain(self, most: int = MOST_VALUES) -> Any:
         """All of it as JSON has it, for a part whose keys somebody else knows; at most `most` values, aliases counted each time.
 
-        What YAML takes for a date stays the text that it is. Raises: ConfigError for what JSON does not have.
+        What YAML takes for a date stays the text that it is; numbers are read as Kubernetes reads them, so that `defaultMode: 0644` is
+        octal. Raises: ConfigError for what JSON does not have, and for what contains itself.
         """
         left = [most]
 
@@ -145,12 +179,15 @@ class YamlValue:
                 return {key: read(item) for key, item in value.mapping().values.items()}
             if isinstance(value.node, yaml.SequenceNode):
                 return [read(item) for item in value.items()]
-            found = value.scalar()
+            found = value._as_kubernetes_reads_it()
             if isinstance(found, float) and not math.isfinite(found):
                 value.refuse("a finite number")
             return found if found is None or isinstance(found, bool | int | float | str) else value.node.value
 
-        return read(self)
+        try:
+            return read(self)
+        except RecursionError:
+            self.refuse("values that are nested less deeply, and do not contain themselves", found="nested too deeply")
 
     def items(self) -> Iterator[YamlValue]:
         """The items of a list; their key paths are numbered from 0."""
@@ -160,25 +197,41 @@ class YamlValue:
             yield YamlValue(self.file, f"{self.key}[{index}]", node)
 
     def mapping(self) -> YamlMapping:
-        """The keys of a mapping. Raises: ConfigError for a key that is not a string or stands twice."""
+        """The keys of a mapping, and those of the mappings that it merges (`<<`), of which its own and earlier ones go before.
+
+        Raises: ConfigError for a key that is not a string or stands twice, and for a merge of anything else.
+        """
+        return YamlMapping(self, self._merged([MOST_MERGES]))
+
+    def _merged(self, left: list[int]) -> dict[str, YamlValue]:
         if not isinstance(self.node, yaml.MappingNode):
             self.refuse("a mapping of keys to values")
+        left[0] -= 1
+        if left[0] < 0:
+            self.refuse(f"at most {MOST_MERGES} merged mappings", found="more, or one that merges itself")
         values: dict[str, YamlValue] = {}
+        merges: list[yaml.Node] = []
         for key_node, value_node in self.node.value:
+            if key_node.tag == _MERGE:
+                merges.extend(value_node.value if isinstance(value_node, yaml.SequenceNode) else [value_node])
+                continue
             here = YamlValue(self.file, f"{self.key}.{key_node.value}" if self.key else str(key_node.value), key_node)
             if not isinstance(here.scalar(), str):
                 here.refuse("a key that is a string")
             if key_node.value in values:
                 here.refuse("each key once", found="given twice")
             values[key_node.value] = YamlValue(self.file, here.key, value_node)
-        return YamlMapping(self, values)
+        for node in merges:
+            for key, value in YamlValue(self.file, f"{self.key}.<<" if self.key else "<<", node)._merged(left).items():
+                values.setdefault(key, YamlValue(self.file, f"{self.key}.{key}" if self.key else key, value.node))
+        return values
 
     def _found(self) -> str:
         if isinstance(self.node, yaml.MappingNode):
             return "a mapping"
         if isinstance(self.node, yaml.SequenceNode):
             return "a list"
-        return repr(self.scalar())[:80]
+        return repr(self._constructed())[:80]
 
 
 class _Missing(YamlValue):

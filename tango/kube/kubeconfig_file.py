@@ -118,9 +118,10 @@ def token_ends_at_s(user: Mapping[str, Any]) -> float:
     payload = token.split(".")[1] if isinstance(token, str) and token.count(".") == 2 and not user.get("tokenFile") else ""
     try:
         ends = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))).get("exp")
-    except (ValueError, binascii.Error, AttributeError):
+    except (ValueError, binascii.Error, AttributeError, RecursionError):
         return math.inf
-    return float(ends) if isinstance(ends, int | float) and not isinstance(ends, bool) else math.inf
+    is_time = isinstance(ends, int | float) and not isinstance(ends, bool) and 0 <= ends < 1e15
+    return float(ends) if is_time else math.inf
 
 
 def _read(path: str) -> Any:

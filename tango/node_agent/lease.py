@@ -33,7 +33,7 @@ def parsed_report(lease: Mapping[str, Any]) -> NodeAgentReport | None:
     spec, text = lease.get("spec") or {}, (lease["metadata"].get("annotations") or {}).get(NODE_REPORT, "")
     try:
         report = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(report, dict) or not spec.get("holderIdentity") or not spec.get("renewTime"):
         return None

@@ -163,7 +163,7 @@ def read_manifest(file: Path) -> Manifest:
         size = file.stat().st_size
     except FileNotFoundError as error:
         raise UsageError(f"there is no {error.filename}; a backup is a file and, beside it, {path.name}") from error
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, TypeError, RecursionError, OSError) as error:
         raise UsageError(f"{path} is not what `tango database backup` writes: {error}") from error
     if manifest.format != FORMAT:
         raise UsageError(f"{path} has the format {manifest.format!r}, expected {FORMAT!r}: it was made by another version of Tango")

@@ -152,7 +152,7 @@ class NodePool:
         try:
             text = (metadata.get("annotations") or {}).get(ANNOTATION)
             ways = ways_of(json.loads(text), self._fleet_ways) if text else self._fleet_ways
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             log.warning("kubelet_ways_refused", node=metadata["name"], annotation=ANNOTATION, error=str(error))
             ways = before.ways
         taints = tuple((node.get("spec") or {}).get("taints") or ())
