@@ -22,7 +22,15 @@ from tango.domain.node_selection import may_run
 from tango.domain.observations import ExtendedState, InstanceState, NodeState, PodEnd
 from tango.domain.pod_marks import CLASS, CONTAINER, EPOCH, MANAGED_BY, PORT, REQUEST, REVISION, RUN, SERVICE
 from tango.domain.pod_templates import PodTemplate, default_container
-from tango.domain.quantities import cpu_millicores, extended_amounts, is_extended, memory_mib, parse_quantity
+from tango.domain.quantities import (
+    LARGEST,
+    LARGEST_EXTENDED,
+    cpu_millicores,
+    extended_amounts,
+    is_extended,
+    memory_mib,
+    parse_quantity,
+)
 from tango.domain.refusal_kind import RefusalKind
 from tango.domain.refusals import Refusal
 from tango.domain.requests import Reason
@@ -147,7 +155,7 @@ def node_states(
     for node in nodes:
         name, status = node["metadata"]["name"], node.get("status") or {}
         allocatable = status.get("allocatable") or {}
-        lc, be, other = held[name, "lc"], held[name, "be"], held[name, "other"]
+        lc, be, other = (_bounded(held[name, label]) for label in ("lc", "be", "other"))
         usage, report = node_usage.get(name), reports.get(name)
         found.append(
             NodeState(
@@ -155,7 +163,7 @@ def node_states(
                 ready=_ready(node),
                 cpu_allocatable_millicores=cpu_millicores(allocatable.get("cpu", 0)),
                 memory_allocatable_mib=memory_mib(allocatable.get("memory", 0)),
-                pods_allocatable=int(parse_quantity(allocatable.get("pods", MOST_PODS))),
+                pods_allocatable=min(int(parse_quantity(allocatable.get("pods", MOST_PODS))), LARGEST),
                 cpu_used_millicores=None if usage is None else float(parse_quantity(usage["cpu"]) * 1000),
                 memory_used_mib=None if usage is None else float(parse_quantity(usage["memory"]) / 2**20),
                 lc_cpu_request_millicores=lc["cpu"],
@@ -429,6 +437,11 @@ def _held(pod: Json) -> Counter[str]:
     held = Counter({"cpu": cpu, "cpu limit": cpu_millicores(limits.get("cpu", 0)), "memory": memory})
     held.update(dict(PodTemplate(pod, main["name"]).extended))
     return held
+
+
+def _bounded(held: Counter[str]) -> Counter[str]:
+    """What pods hold together, as far as it can be kept: each may ask for as much as one can."""
+    return Counter({name: min(amount, LARGEST_EXTENDED if is_extended(name) else LARGEST) for name, amount in held.items()})
 
 
 def _port(pod: Json) -> int:

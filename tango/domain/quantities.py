@@ -10,12 +10,18 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Mapping
-from decimal import ROUND_CEILING, Decimal, InvalidOperation
+from decimal import ROUND_CEILING, Decimal
 from typing import TypeVar
 
 _BINARY = {"Ki": 1, "Mi": 2, "Gi": 3, "Ti": 4, "Pi": 5, "Ei": 6}
 _DECIMAL = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
-_FORM = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))(?:([eE][+-]?\d+)|([KMGTPE]i)|([numkMGTPE]))?")
+_FORM = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))(?:([eE][+-]?\d+)|([KMGTPE]i)|([numkMGTPE]))?", re.ASCII)
+_MOST, _LEAST = Decimal(2**63 - 1), Decimal(1).scaleb(-9)
+"""What Kubernetes takes a greater number for, and a smaller one that is not 0; of either sign."""
+LARGEST = 10**9
+"""Millicores or MiB that more are taken for, a million cores or a PiB: pods may ask for any number, and columns are no wider."""
+LARGEST_EXTENDED = 2**53
+"""The same of thousandths of extended resources, which some count in bytes."""
 
 MAX_MEMORY_MIB = 64 << 20
 """64 TiB, more than any machine: a greater figure in a file is a slip of a unit."""
@@ -23,6 +29,8 @@ MAX_MEMORY_MIB = 64 << 20
 Amounts = tuple[tuple[str, int], ...]
 """(name, thousandths of one) of extended resources, in order of the names: pairs and not a dict, since what has them can be hashed."""
 
+LONGEST = 1000
+"""Characters of a quantity: bodies of requests have room for megabytes of digits, which would all be remembered."""
 Quantity = str | int | float | Decimal
 T = TypeVar("T")
 
@@ -34,6 +42,8 @@ def _remembered(read: Callable[[Quantity], T]) -> Callable[[Quantity], T]:
     def recall(value: Quantity) -> T:
         if isinstance(value, bool) or not isinstance(value, Quantity):
             raise ValueError(f"quantity {value!r}, expected a number or text")
+        if isinstance(value, str) and len(value) > LONGEST:
+            raise ValueError(f"quantity {value[:20]!r}… of {len(value)} characters, expected at most {LONGEST}")
         return known(value)
 
     return recall
@@ -43,18 +53,37 @@ def _remembered(read: Callable[[Quantity], T]) -> Callable[[Quantity], T]:
 def parse_quantity(value: Quantity) -> Decimal:
     """The exact number of a quantity such as `1500m`, `0.5`, `64Mi` or `1e3`. Raises: ValueError for anything else."""
     if isinstance(value, int | float | Decimal):
-        return Decimal(str(value))
+        told = Decimal(value) if isinstance(value, int) else Decimal(str(value))
+        if not told.is_finite():
+            raise ValueError(f"quantity {value!r}, expected a finite number")
+        return _bounded(told)
     found = _FORM.fullmatch(value.strip())
     if not found:
         raise ValueError(f"quantity {value!r}, expected a number with an optional suffix such as m, k, Mi or Gi")
     number, exponent, binary, decimal = found.groups()
-    try:
-        amount = Decimal(number + (exponent or ""))
-    except InvalidOperation as error:
-        raise ValueError(f"quantity {value!r} is no number") from error
+    amount = _scaled(Decimal(number), int((exponent or "e0")[1:]))
     if binary:
-        return amount * Decimal(1024 ** _BINARY[binary])
-    return amount.scaleb(_DECIMAL[decimal or ""])
+        return _bounded(amount * Decimal(1024 ** _BINARY[binary]))
+    return _bounded(amount.scaleb(_DECIMAL[decimal or ""]))
+
+
+def _scaled(number: Decimal, power: int) -> Decimal:
+    """The number times ten to a power, bounded; beyond powers of a million the decimal module does not go along."""
+    at = number.adjusted() + power
+    if number.is_zero() or not -30 < at < 30:
+        return Decimal(0) if number.is_zero() else (_MOST if at > 0 else _LEAST).copy_sign(number)
+    return _bounded(number.scaleb(power))
+
+
+def _bounded(amount: Decimal) -> Decimal:
+    """Source: k8s.io/apimachinery, pkg/api/resource/quantity.go, ParseQuantity: capped at 2^63 - 1, rounded up to a nano."""
+    if amount.is_zero():
+        return Decimal(0)
+    if amount.adjusted() > 18 or abs(amount) > _MOST:
+        return _MOST.copy_sign(amount)
+    if amount.adjusted() < -9:
+        return _LEAST.copy_sign(amount)
+    return amount
 
 
 @_remembered
@@ -85,14 +114,14 @@ def canonical(value: Quantity) -> str:
 
 @_remembered
 def cpu_millicores(value: Quantity) -> int:
-    """Millicores, rounded up as the scheduler does."""
-    return int((parse_quantity(value) * 1000).to_integral_value(ROUND_CEILING))
+    """Millicores, rounded up as the scheduler does; at most `LARGEST`."""
+    return min(int((parse_quantity(value) * 1000).to_integral_value(ROUND_CEILING)), LARGEST)
 
 
 @_remembered
 def memory_mib(value: Quantity) -> int:
-    """MiB, rounded up."""
-    return int((parse_quantity(value) / 2**20).to_integral_value(ROUND_CEILING))
+    """MiB, rounded up; at most `LARGEST`."""
+    return min(int((parse_quantity(value) / 2**20).to_integral_value(ROUND_CEILING)), LARGEST)
 
 
 def is_extended(name: str) -> bool:
@@ -105,12 +134,13 @@ def is_extended(name: str) -> bool:
 
 
 def extended_amounts(quantities: Mapping[str, Quantity]) -> Amounts:
-    """The extended resources above 0 in a map of quantities, in thousandths, rounded up, in order of their names.
+    """The extended resources above 0 in a map of quantities, in thousandths, rounded up, at most `LARGEST_EXTENDED`, in order of their
+    names.
 
     Raises: ValueError as `parse_quantity`.
     """
     found = (
-        (name, int((parse_quantity(value) * 1000).to_integral_value(ROUND_CEILING)))
+        (name, min(int((parse_quantity(value) * 1000).to_integral_value(ROUND_CEILING)), LARGEST_EXTENDED))
         for name, value in sorted(quantities.items())
         if is_extended(name)
     )

@@ -64,8 +64,8 @@ def checkpoint_of(content: bytes, path: Path, policy: str) -> Checkpoint:
     found = checked(content, path, policy=policy, schema=SCHEMA)
     network = PlacementNetwork(width_of(found, path))
     try:
-        network.load_state_dict(found["weights"])
-    except (KeyError, RuntimeError, TypeError, AttributeError) as error:
+        network.load_state_dict(weights_of(found, path))
+    except RuntimeError as error:
         raise CheckpointError(f"checkpoint {path} has weights that do not fit: {str(error).splitlines()[0][:120]}") from error
     if not all(bool(torch.isfinite(weight).all()) for weight in network.state_dict().values()):
         raise CheckpointError(f"checkpoint {path} has weights that are not finite")
@@ -108,8 +108,8 @@ def parsed(content: bytes, path: Path) -> dict[str, Any]:
         found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a damaged file
         raise CheckpointError(f"checkpoint {path} is damaged: {(str(error).splitlines() or ['?'])[0][:120]}") from error
-    if not isinstance(found, dict) or found.get("format_version") != FORMAT_VERSION:
-        version = found.get("format_version") if isinstance(found, dict) else None
+    version = found.get("format_version") if isinstance(found, dict) else None
+    if not isinstance(found, dict) or version != FORMAT_VERSION or isinstance(version, bool):
         raise CheckpointError(f"checkpoint {path} has format {version}, expected {FORMAT_VERSION}; train it again")
     return found
 
@@ -148,6 +148,22 @@ def checked(content: bytes, path: Path, *, policy: str, schema: str) -> dict[str
 def width_of(found: dict[str, Any], path: Path) -> int:
     """The width of the hidden layers. Raises: CheckpointError if it is none."""
     hidden = found.get("hidden")
-    if not isinstance(hidden, int) or not 1 <= hidden <= MOST_HIDDEN:
+    if not isinstance(hidden, int) or isinstance(hidden, bool) or not 1 <= hidden <= MOST_HIDDEN:
         raise CheckpointError(f"checkpoint {path} has width {hidden!r}, expected a whole number from 1 to {MOST_HIDDEN}")
     return hidden
+
+
+def weights_of(found: dict[str, Any], path: Path) -> dict[str, torch.Tensor]:
+    """The weights by name, of floating point: others would be turned into that without a word. Raises: CheckpointError."""
+    weights = found.get("weights")
+    if not isinstance(weights, dict) or not all(isinstance(name, str) for name in weights):
+        raise CheckpointError(f"checkpoint {path} has weights that do not fit: none, expected a mapping of names")
+    for name, weight in weights.items():
+        if not isinstance(weight, torch.Tensor) or weight.layout is not torch.strided or weight.device.type != "cpu":
+            kind = type(weight).__name__ if not isinstance(weight, torch.Tensor) else str(weight.layout)
+            raise CheckpointError(f"checkpoint {path} has weights that do not fit: {name[:60]} is {kind}, expected a dense tensor")
+        if weight.dtype not in (torch.float32, torch.float64):
+            raise CheckpointError(
+                f"checkpoint {path} has weights that do not fit: {name[:60]} is of {weight.dtype}, expected float32 or float64"
+            )
+    return {name: weight.detach() for name, weight in weights.items()}

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from tango.errors import CheckpointError
-from tango.learning.checkpoint import checked, read_bytes, width_of, write_file
+from tango.learning.checkpoint import checked, read_bytes, weights_of, width_of, write_file
 from tango.learning.shipped import shipped_path
 from tango.scheduling.lc import dsaco
 from tango.scheduling.lc.dsaco import ScoredLayer
@@ -64,9 +64,9 @@ def layer_of(content: bytes, path: Path, policy: str = POLICY) -> ScoredLayer:
     found = checked(content, path, policy=policy, schema=SCHEMA)
     hidden = width_of(found, path)
     expected = {"layer": (hidden, dsaco.LEARNED_FEATURES + 1), "head": (hidden,)}
-    weights = found.get("weights")
-    shapes = {name: tuple(getattr(w, "shape", ())) for name, w in weights.items()} if isinstance(weights, dict) else {}
-    if not isinstance(weights, dict) or shapes != expected:
+    weights = weights_of(found, path)
+    shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
+    if shapes != expected:
         raise CheckpointError(f"checkpoint {path} has weights that do not fit: {shapes or 'none'}, expected {expected}")
     layer, head = (np.ascontiguousarray(weights[name].numpy(), np.float64) for name in ("layer", "head"))
     if not (np.isfinite(layer).all() and np.isfinite(head).all()):

@@ -148,6 +148,31 @@ async def test_a_resize_beyond_the_node_is_forbidden_or_left_to_the_kubelet_by_o
     assert refusal_kind(status, refused) is None
 
 
+async def test_no_quantity_is_an_error_of_the_server(admin: Calls) -> None:
+    """What Kubernetes takes is written as it writes it, and everything else refused, wherever one may stand."""
+    most = str(2**63 - 1)
+    for k, (text, status, written) in enumerate(
+        [
+            ("1e1000000", 201, most),
+            ("1e-1000000", 201, "1e-9"),
+            ("9" * 900, 201, most),
+            ("-1e99", 422, ""),
+            ("1e", 400, ""),
+            ("9" * 2000, 400, ""),
+        ]
+    ):
+        asked = pod(f"p{k}")
+        asked["spec"]["containers"][0]["resources"] = {"requests": {"cpu": text}}
+        found, body = await admin.send("POST", PODS, asked)
+        assert found == status, (text[:20], body)
+        if written:
+            assert body["spec"]["containers"][0]["resources"]["requests"]["cpu"] == written
+    quota = {"metadata": {"name": "q"}, "spec": {"hard": {"requests.cpu": "1e1000000"}}}
+    status, _ = await admin.send("POST", f"{PODS.rpartition('/')[0]}/resourcequotas", quota)
+    assert status == 201
+    await admin.ok("DELETE", f"{PODS.rpartition('/')[0]}/resourcequotas/q")
+
+
 async def test_a_server_that_restarts_forbids_everything_until_it_has_read_its_roles(tmp_path: Path) -> None:
     """All but administrators; afterwards as before."""
     server = ApiServerProcess(tmp_path, "--rbac-after-s", "3600").start()

@@ -188,6 +188,19 @@ def test_what_pods_of_others_hold_counts_apart() -> None:
     assert of_daemon.other_cpu_request_millicores == alone.lc_cpu_request_millicores > 0
 
 
+def test_what_pods_ask_for_beyond_all_measure_can_be_kept() -> None:
+    """Kubernetes takes any number for a request, and one such pod must not cost a cluster its picture."""
+    asked = {"requests": {"cpu": "1e1000000", "memory": "1e1000000", "example.com/gpu": "1e1000000"}}
+    beyond = [theirs(name, resources=asked) for name in ("a", "b", "c")]
+    wide = node()
+    wide["status"]["allocatable"] |= {"pods": "1e1000000", "example.com/gpu": "1e1000000"}
+
+    [state] = node_states([wide], [], {}, (), {}, beyond)
+
+    assert (state.other_cpu_request_millicores, state.other_memory_held_mib, state.pods_allocatable) == (10**9, 10**9, 10**9)
+    assert state.extended["example.com/gpu"].other_held == state.extended["example.com/gpu"].allocatable == 2**53
+
+
 def test_a_pod_that_shrinks_holds_what_it_has_until_less_is_in_effect() -> None:
     """Its own ones and those of others alike."""
     status = {"name": "work", "allocatedResources": {"cpu": "750m"}, "resources": {"requests": {"cpu": "750m"}}}

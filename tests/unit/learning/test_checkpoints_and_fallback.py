@@ -42,9 +42,24 @@ def test_a_checkpoint_comes_back_as_it_was_saved(tmp_path: Path) -> None:
     [
         ({"format_version": 99}, "format 99, expected 1"),
         ({"feature_schema": "other"}, "other features"),
+        ({"format_version": True}, "format True, expected 1"),
         ({"hidden": -1}, "width -1"),
+        ({"hidden": True}, "width True, expected a whole number"),
+        ({"hidden": 8.0}, "width 8.0, expected a whole number"),
         ({"weights": {}}, "do not fit"),
         ({"weights": {k: v * float("nan") for k, v in PlacementNetwork(8).state_dict().items()}}, "not finite"),
+        ({"weights": {k: v.double() * 1e300 for k, v in PlacementNetwork(8).state_dict().items()}}, "not finite"),
+        (
+            {"weights": {k: v.to(torch.int32) for k, v in PlacementNetwork(8).state_dict().items()}},
+            r"of torch.int32, expected float32",
+        ),
+        ({"weights": {k: v > 0 for k, v in PlacementNetwork(8).state_dict().items()}}, r"of torch.bool, expected float32"),
+        (
+            {"weights": {k: v.to_sparse() for k, v in PlacementNetwork(8).state_dict().items()}},
+            r"torch.sparse_coo, expected a dense",
+        ),
+        ({"weights": {k: 1.0 for k in PlacementNetwork(8).state_dict()}}, "is float, expected a dense tensor"),
+        ({"weights": [1.0]}, "do not fit: none, expected a mapping of names"),
     ],
 )
 def test_a_checkpoint_that_is_wrong_is_refused_with_its_reason(tmp_path: Path, changes: dict[str, object], said: str) -> None:
