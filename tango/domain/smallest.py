@@ -9,7 +9,7 @@ from tango.domain.requests import BePending, LcArrivals
 from tango.domain.resource_axis import ResourceAxis
 from tango.domain.services import Service, ServiceClass
 from tango.domain.snapshot import FleetSnapshot
-from tango.domain.snapshot_assembly import BeColumns, FleetRows, LcColumns, NodeColumns, Tails, assemble
+from tango.domain.snapshot_assembly import BeColumns, FleetRows, InFlightColumns, LcColumns, NodeColumns, Tails, assemble
 
 _ID, _INDEX, _ONE, _NOTHING = np.zeros(1, np.int64), np.zeros(1, np.int32), np.ones(1), np.zeros(1)
 
@@ -32,7 +32,6 @@ def smallest_snapshot() -> FleetSnapshot:
         rtt_ms=np.full((1, 1), 0.2),
         bandwidth_mbit_per_s=np.full((1, 1), np.inf),
     )
-    nothing = np.zeros((1, 1))
     return assemble(
         rows,
         at_s=0.0,
@@ -45,9 +44,9 @@ def smallest_snapshot() -> FleetSnapshot:
             memory_used=_NOTHING,
         ),
         lc=LcColumns(
-            instance_limit=np.full((1, 1), 500.0), instance_count=np.ones((1, 1)), in_flight=nothing, in_flight_scale=nothing
+            instance_limit=np.full((1, 1), 500.0), instance_count=np.ones((1, 1)), in_flight=InFlightColumns.nothing(rows)
         ),
-        be=BeColumns.of_pods(rows, nothing, _NOTHING),
+        be=BeColumns.of_pods(rows, np.zeros((1, 1)), _NOTHING),
         tails=Tails.unmeasured(rows),
         pending_be=_ONE,
     )

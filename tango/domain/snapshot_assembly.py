@@ -2,20 +2,20 @@
 
     names, links, services ───────┐
     what nodes say of themselves ─┤
-    LC instances, in flight ──────┼─► assemble ─► FleetSnapshot
+    LC instances, in flight ──────┼─► assemble ─► FleetSnapshot ──► parts_of, the same parts again
     BE pods, BE that waits ───────┤
     tail latencies ───────────────┘
 
-PostgreSQL's store, the simulator's views, the benchmarks and the fakes of the tests all bring plain columns here. What is *derived* is
-derived in this module alone, so that no column can mean one thing in one world and another thing in the other: slack from tails, LC work
-in flight from counts, what BE pods hold from how many there are.
+PostgreSQL's store, the simulator's views, the journals of clusters (`own_cluster`), the benchmarks and the fakes of the tests all bring
+plain columns here. What is *derived* is derived in this module alone, so that no column can mean one thing in one world and another thing
+in the other: slack from tails, LC work in flight from counts, what BE pods hold from how many there are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ from tango.domain.requests import BePending
 from tango.domain.resource_axis import CPU, MAY_RUN, MEMORY, ResourceAxis
 from tango.domain.runs import PendingBatch
 from tango.domain.services import Service, ServiceClass
+from tango.domain.shares import LcInFlight
 from tango.domain.snapshot import FleetSnapshot
 
 
@@ -55,6 +56,18 @@ class FleetRows:
         put(self, "service_row", {service.name: k for k, service in enumerate(self.services)})
         where = zip(self.node_cluster.tolist(), self.nodes, strict=True)
         put(self, "node_row", {(self.clusters[c], name): k for k, (c, name) in enumerate(where)})
+
+    @classmethod
+    def of(cls, snapshot: FleetSnapshot) -> FleetRows:
+        """The rows of a snapshot."""
+        return cls(
+            clusters=snapshot.clusters,
+            nodes=snapshot.nodes,
+            services=snapshot.services,
+            node_cluster=snapshot.node_cluster,
+            rtt_ms=snapshot.rtt_ms,
+            bandwidth_mbit_per_s=snapshot.bandwidth_mbit_per_s,
+        )
 
     def by_service_and_node(self, found: Iterable[tuple[str, str, str, float]]) -> NDArray[np.float64]:
         """(s, n) sums of (service, cluster, node, value); what names a service or node without a row counts nowhere."""
@@ -144,8 +157,9 @@ class NodeColumns:
         return self.lc_requests if self.awaited is None else self.lc_requests + self.awaited
 
     @classmethod
-    def of_states(cls, resources: ResourceAxis, nodes: Sequence[NodeState]) -> NodeColumns:
-        """From what an agent observed, in this order, without what instances to be made ask for: only a placement has to know that."""
+    def of_states(cls, rows: FleetRows, nodes: Sequence[NodeState]) -> NodeColumns:
+        """From what an agent observed, in this order, whether these nodes have rows or not."""
+        resources = rows.resources
         allocatable, lc_requests, others = [], [], []
         for n in nodes:
             beside = {name: of.allocatable for name, of in n.extended.items()}
@@ -169,9 +183,14 @@ class NodeColumns:
             allocatable=resources.columns(allocatable),
             lc_requests=resources.columns(lc_requests),
             lc_cpu_limit=np.array([n.lc_cpu_limit_millicores for n in nodes], np.float64),
-            cpu_used=np.array([np.nan if n.cpu_used_millicores is None else n.cpu_used_millicores for n in nodes], np.float64),
-            memory_used=np.array([np.nan if n.memory_used_mib is None else n.memory_used_mib for n in nodes], np.float64),
+            cpu_used=np.array([n.cpu_used_millicores for n in nodes], np.float64),  # None is NaN, here and below
+            memory_used=np.array([n.memory_used_mib for n in nodes], np.float64),
             others=resources.columns(others),
+            barred=barred(rows.services, [n.schedulable for n in nodes], [n.extended for n in nodes]),
+            awaited=awaited_requests(rows, [n.lc_awaited for n in nodes]),
+            lc_cpu_pressure=np.array([n.lc_cpu_pressure for n in nodes], np.float64),
+            lc_throttled=np.array([n.lc_throttled for n in nodes], np.float64),
+            memory_pressure=np.array([n.memory_pressure for n in nodes], np.float64),
         )
 
     def used(self, be_requests: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -182,6 +201,46 @@ class NodeColumns:
         )
 
 
+Seconds = TypeVar("Seconds", float, NDArray[np.float64])
+
+
+def expected_work_s(mean_work_s: Seconds, scale: Seconds) -> Seconds:
+    """CPU-seconds that requests of a service count for while they are in flight: its mean, at the scale of their run, or at the sum of
+    their scales. No dispatcher knows what one request will take. Plain arithmetic: compiled steps inline it.
+    """
+    return scale * mean_work_s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InFlightColumns:
+    """LC requests that are dispatched to a node and not settled, by service and node, (s, n) each; nothing in rows of BE."""
+
+    requests: NDArray[np.float64]
+    work_s: NDArray[np.float64]
+    """The CPU work that is expected of them, in CPU-seconds."""
+
+    @classmethod
+    def of(cls, services: Sequence[Service], requests: NDArray[np.float64], scale: NDArray[np.float64]) -> Self:
+        """From (s, n) numbers of requests, and the sums of what their runs multiply works by: 1 each in trace time, 1 / speed each in a run
+        that is sped up."""
+        is_lc = _are_lc(services)[:, None]
+        mean_work_s = np.array([s.cpu_work_s for s in services])[:, None]
+        return cls(requests=np.where(is_lc, requests, 0.0), work_s=np.where(is_lc, expected_work_s(mean_work_s, scale), 0.0))
+
+    @classmethod
+    def told(cls, rows: FleetRows, found: Iterable[LcInFlight]) -> Self:
+        """From what journals count; what names a service or node without a row counts nowhere."""
+        kept = list(found)
+        requests = rows.by_service_and_node((of.service, of.cluster, of.node, of.requests) for of in kept)
+        scale = rows.by_service_and_node((of.service, of.cluster, of.node, of.scale) for of in kept)
+        return cls.of(rows.services, requests, scale)
+
+    @classmethod
+    def nothing(cls, rows: FleetRows) -> Self:
+        """Before any request has been dispatched."""
+        return cls.told(rows, ())
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LcColumns:
     """LC by service and node, (s, n) each."""
@@ -189,10 +248,17 @@ class LcColumns:
     instance_limit: NDArray[np.float64]
     """Millicores of the ready instances."""
     instance_count: NDArray[np.float64]
-    in_flight: NDArray[np.float64]
-    """Requests dispatched to the node and not settled."""
-    in_flight_scale: NDArray[np.float64]
-    """Sum over them of what their run multiplies works by: 1 each in trace time, 1 / speed each in a run that is sped up."""
+    in_flight: InFlightColumns
+
+    @classmethod
+    def of_instances(cls, rows: FleetRows, ready: Iterable[tuple[str, str, str, float, float]], in_flight: InFlightColumns) -> Self:
+        """From (service, cluster, node, millicores, how many) of ready instances; what has no row counts nowhere."""
+        kept = list(ready)
+        return cls(
+            instance_limit=rows.by_service_and_node((s, c, node, millicores) for s, c, node, millicores, _ in kept),
+            instance_count=rows.by_service_and_node((s, c, node, count) for s, c, node, _, count in kept),
+            in_flight=in_flight,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -252,14 +318,16 @@ class Tails:
         return least
 
 
-Seconds = TypeVar("Seconds", float, NDArray[np.float64])
+@dataclass(frozen=True, slots=True)
+class PublishedSlack:
+    """Slack of nodes as the centre derived it from their tails, which it alone has: what a cluster knows in place of `Tails`."""
 
+    of_nodes: NDArray[np.float64]
+    """(n,)"""
 
-def expected_work_s(mean_work_s: Seconds, scale: Seconds) -> Seconds:
-    """CPU-seconds that requests of a service count for while they are in flight: its mean, at the scale of their run, or at the sum of
-    their scales. No dispatcher knows what one request will take. Plain arithmetic: compiled steps inline it.
-    """
-    return scale * mean_work_s
+    def least_slack(self, services: Sequence[Service]) -> NDArray[np.float64]:
+        """(n,) as published, of the services of that time."""
+        return self.of_nodes
 
 
 def assemble(
@@ -269,12 +337,10 @@ def assemble(
     nodes: NodeColumns,
     lc: LcColumns,
     be: BeColumns,
-    tails: Tails,
+    tails: Tails | PublishedSlack,
     pending_be: NDArray[np.float64],
 ) -> FleetSnapshot:
     """The fleet at one instant. Columns are taken as they are, not copied; `pending_be` is (c,) by entry cluster."""
-    is_lc = _are_lc(rows.services)[:, None]
-    mean_work_s = np.array([s.cpu_work_s for s in rows.services])[:, None]
     cpu_used, memory_used = nodes.used(be.requests)
     return FleetSnapshot(
         at_s=at_s,
@@ -296,15 +362,60 @@ def assemble(
         bandwidth_mbit_per_s=rows.bandwidth_mbit_per_s,
         instance_limit=lc.instance_limit,
         instance_count=lc.instance_count,
-        in_flight=np.where(is_lc, lc.in_flight, 0.0),
-        # No dispatcher knows what one request will take: its work counts as its service's mean, at the scale of its run.
-        in_flight_work_s=np.where(is_lc, lc.in_flight_scale * mean_work_s, 0.0),
+        in_flight=lc.in_flight.requests,
+        in_flight_work_s=lc.in_flight.work_s,
         pending_be=pending_be,
         others=nodes.others,
         barred=nodes.barred,
         lc_cpu_pressure=nodes.lc_cpu_pressure,
         lc_throttled=nodes.lc_throttled,
         memory_pressure=nodes.memory_pressure,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotParts:
+    """What `assemble` is given, as a snapshot still has it."""
+
+    nodes: NodeColumns
+    """What instances to be made ask for is counted among `lc_requests`; use that was not measured is what is requested."""
+    lc: LcColumns
+    be: BeColumns
+    tails: PublishedSlack
+
+
+def parts_of(snapshot: FleetSnapshot) -> SnapshotParts:
+    """The parts from which `assemble` makes this snapshot again, figure by figure, on the snapshot's own rows."""
+    others = snapshot.others
+    return SnapshotParts(
+        nodes=NodeColumns(
+            ready=snapshot.node_ready,
+            allocatable=snapshot.allocatable if others is None else snapshot.allocatable + others,
+            lc_requests=snapshot.lc_requests,
+            lc_cpu_limit=snapshot.lc_cpu_limit,
+            cpu_used=snapshot.cpu_used,
+            memory_used=snapshot.memory_used,
+            others=others,
+            barred=snapshot.barred,
+            **{name: getattr(snapshot, name) for name in NODE_PRESSURES},
+        ),
+        lc=LcColumns(
+            instance_limit=snapshot.instance_limit,
+            instance_count=snapshot.instance_count,
+            in_flight=InFlightColumns(requests=snapshot.in_flight, work_s=snapshot.in_flight_work_s),
+        ),
+        be=BeColumns(requests=snapshot.be_requests, cpu_limit=snapshot.be_cpu_limit),
+        tails=PublishedSlack(snapshot.slack),
+    )
+
+
+def with_in_flight(snapshot: FleetSnapshot, further: InFlightColumns, *, at_s: float) -> FleetSnapshot:
+    """The snapshot, at `at_s`, with further LC requests in flight beside those it has, in new arrays: dispatchers count into them."""
+    return replace(
+        snapshot,
+        at_s=at_s,
+        in_flight=snapshot.in_flight + further.requests,
+        in_flight_work_s=snapshot.in_flight_work_s + further.work_s,
     )
 
 

@@ -12,7 +12,16 @@ from tango.domain.requests import BePending, LcArrivals
 from tango.domain.resource_axis import MEMORY
 from tango.domain.shares import LcWait
 from tango.domain.snapshot import FleetSnapshot
-from tango.domain.snapshot_assembly import BeColumns, FleetRows, LcColumns, NodeColumns, Tails, assemble, pending_columns
+from tango.domain.snapshot_assembly import (
+    BeColumns,
+    FleetRows,
+    InFlightColumns,
+    LcColumns,
+    NodeColumns,
+    Tails,
+    assemble,
+    pending_columns,
+)
 from tango.sim.codes import LC
 from tango.sim.simulation_state import SimulationState
 
@@ -68,8 +77,7 @@ class Views:
             lc=LcColumns(
                 instance_limit=limit,
                 instance_count=np.where(limit > 0, self._instances, 0.0),
-                in_flight=in_flight,
-                in_flight_scale=in_flight,  # requests of a simulation have the scale of its fleet
+                in_flight=InFlightColumns.of(rows.services, in_flight, in_flight),  # each at scale 1: a simulation is in trace time
             ),
             be=BeColumns(requests=holdings.placed.copy(), cpu_limit=sites["placed_limit"].copy()),
             tails=Tails(

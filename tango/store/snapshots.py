@@ -18,7 +18,17 @@ from tango.domain.own_cluster import OwnView
 from tango.domain.services import Service
 from tango.domain.shares import LcInFlight
 from tango.domain.snapshot import FleetSnapshot
-from tango.domain.snapshot_assembly import BeColumns, FleetRows, LcColumns, NodeColumns, Tails, assemble, awaited_requests, barred
+from tango.domain.snapshot_assembly import (
+    BeColumns,
+    FleetRows,
+    InFlightColumns,
+    LcColumns,
+    NodeColumns,
+    Tails,
+    assemble,
+    awaited_requests,
+    barred,
+)
 from tango.domain.state_lists import IN_FLIGHT_STATES
 from tango.settings import LeaseSettings, SharingSettings
 from tango.store.clusters import IS_SILENT, Clusters
@@ -170,17 +180,11 @@ class Snapshots(Clusters):
         node_rows, instance_rows, be_requests, lc_rows = self._database.run(read)
         rows, nodes = _rows_of(static, node_rows)
         held, pending = ([row[1:] for row in be_requests if row[0] is in_flight] for in_flight in (True, False))
-        none = np.zeros((len(rows.services), len(rows.nodes)))
         snapshot = assemble(
             rows,
             at_s=at_s,
             nodes=nodes,
-            lc=LcColumns(
-                instance_limit=rows.by_service_and_node((*where, millicores) for *where, millicores, _ in instance_rows),
-                instance_count=rows.by_service_and_node((*where, count) for *where, _, count in instance_rows),
-                in_flight=none,
-                in_flight_scale=none,
-            ),
+            lc=LcColumns.of_instances(rows, instance_rows, InFlightColumns.nothing(rows)),
             be=BeColumns.of_pods(
                 rows,
                 rows.by_service_and_node((*where, count) for *where, count, _ in held),

@@ -1,8 +1,12 @@
-"""What a policy sees is the same in both worlds: the same facts through the engine, the fakes and PostgreSQL give the same columns.
+"""What a policy sees is the same in both worlds: the same facts through the engine, the fakes, PostgreSQL and the journals of clusters
+give the same columns.
 
 A small simulated run is stopped at a tick of the centre. What the engine has by then (who was placed and dispatched where, who waits, what
 was answered and how late) is told to the stores through their own ports, and the snapshots are compared column by column. Rows are
 compared by name: a store orders nodes and services by name, a simulation as its fleet declares them.
+
+What a cluster's dispatcher sees comes from its journal: what the centre has published to it, what its agent observes, and what the journal
+itself has in flight.
 """
 
 from __future__ import annotations
@@ -11,14 +15,15 @@ import itertools
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 
 import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tango.domain.fleet import Fleet
-from tango.domain.observations import ExtendedState, InstanceState, NodeState
-from tango.domain.plans import BePlan
+from tango.domain.observations import NODE_PRESSURES, ExtendedState, InstanceState, NodeState
+from tango.domain.plans import BePlan, LcPlan
 from tango.domain.requests import BePending, LcArrivals
 from tango.domain.resource_axis import EVERYWHERE, MEMORY
 from tango.domain.runs import NewRequests
@@ -26,16 +31,21 @@ from tango.domain.services import ServiceClass
 from tango.domain.shares import AttemptCopy, LcInFlight, LcWait
 from tango.domain.snapshot import FleetSnapshot
 from tango.domain.snapshot_assembly import as_seen
+from tango.journal.journal import SqliteJournal
 from tango.scheduling.be_policies import place_load_greedy
 from tango.settings import BeSettings, LcSettings, Settings, SharingSettings, SimSettings
 from tango.sim import codes
 from tango.sim.dispatching import publish
 from tango.sim.sharing_round import share_out
 from tango.sim.simulate import _Run
+from tango.store.database import Database
 from tango.systems import System
+from tests.fakes.journal_world import LC, LEASE, HairClock, run_info
 from tests.fakes.sim_worlds import draw_sim_world
 from tests.fakes.store_world import (
+    AS_SHIPPED,
     DECISION,
+    LC_DECISION,
     LIVE_S,
     ZERO_S,
     StoreWorld,
@@ -53,6 +63,8 @@ WINDOW_S = 1000.0
 """Everything that was answered counts in the tails of both worlds, however slow the machine of the test is."""
 SHARED_COLUMNS = ("request_id", "due_s", "target_s", "cpu_work_s", "memory_mib", "epoch")
 """Of a share's rows and of arrivals alike."""
+OPTIONAL = ("others", "barred", *NODE_PRESSURES)
+"""Columns of a snapshot that are None where no node has anything of it."""
 _numbers = itertools.count(1)
 
 
@@ -64,6 +76,8 @@ class Facts:
     requests: NewRequests
     sharing: SharingSettings
     snapshot: FleetSnapshot
+    at_dispatcher: FleetSnapshot
+    """What the LC policy of a cluster is shown."""
     pending: BePending
     arrivals: LcArrivals
     """The columns of all LC requests that have arrived, as they were then: not sent anywhere yet."""
@@ -138,6 +152,8 @@ def _facts(run: _Run, fleet: Fleet, requests: NewRequests, sharing: SharingSetti
     instances: dict[str, list[InstanceState]] = {c.name: [] for c in fleet.clusters}
     lc = [s for s in fleet.services if s.service_class is ServiceClass.LC]
     for n, (cluster, node) in enumerate((c, node) for c in fleet.clusters for node in c.nodes):
+        # A pod stands at its node's API server as soon as it is placed; its agent counts it by what it asks for.
+        of_be = dict(zip(world.resources.names, e.holdings.placed[:, n].astype(int).tolist(), strict=True))
         nodes[cluster.name].append(
             NodeState(
                 name=node.name,
@@ -150,8 +166,12 @@ def _facts(run: _Run, fleet: Fleet, requests: NewRequests, sharing: SharingSetti
                 lc_cpu_limit_millicores=sum(s.cpu_limit_millicores * s.instances_per_node for s in lc),
                 lc_memory_held_mib=sum(s.instance_memory_mib * s.instances_per_node for s in lc),
                 lc_pods=sum(s.instances_per_node for s in lc),
+                be_cpu_request_millicores=of_be["cpu"],
+                be_cpu_limit_millicores=int(sites["placed_limit"][n]),
+                be_memory_held_mib=of_be["memory"],
+                be_pods=of_be["pods"],
                 pods_allocatable=node.pods,
-                extended={name: ExtendedState(allocatable=amount) for name, amount in node.extended},
+                extended={name: ExtendedState(allocatable=amount, be_held=of_be.get(name, 0)) for name, amount in node.extended},
             )
         )
         instances[cluster.name] += [
@@ -175,6 +195,7 @@ def _facts(run: _Run, fleet: Fleet, requests: NewRequests, sharing: SharingSetti
         requests=requests,
         sharing=sharing,
         snapshot=views.centre(),
+        at_dispatcher=views.dispatcher(),
         pending=views.pending(waiting),
         arrivals=replace(views.arrivals(lc_rows), epoch=np.zeros(len(lc_rows), np.int32)),
         arrived=arrived.tolist(),
@@ -187,8 +208,8 @@ def _facts(run: _Run, fleet: Fleet, requests: NewRequests, sharing: SharingSetti
     )
 
 
-def told(world: StoreWorld, facts: Facts) -> tuple[FleetSnapshot, BePending, LcArrivals]:
-    """The facts through the ports of a store, and what it shows policies then."""
+def told(world: StoreWorld, facts: Facts) -> tuple[int, FleetSnapshot, BePending, LcArrivals]:
+    """The facts through the ports of a store: the run that has them, and what the store shows policies then."""
     for run in world.runs.runs(limit=1000):
         world.runs.cancel(run.run_id)
     names = [c.name for c in facts.fleet.clusters]
@@ -217,7 +238,7 @@ def told(world: StoreWorld, facts: Facts) -> tuple[FleetSnapshot, BePending, LcA
     ends = [success(run_id, r, 1, finished_s=float(facts.requests.due_s[r]) + 1.0) for r in facts.ended if not is_lc[r]]
     assert world.requests.settle(ends) == len(ends)
     snapshot = world.fleet.snapshot(at_s=facts.snapshot.at_s)
-    return snapshot, as_seen(world.requests.pending_be(limit=1000), snapshot).pending, arrivals
+    return run_id, snapshot, as_seen(world.requests.pending_be(limit=1000), snapshot).pending, arrivals
 
 
 def handed_over(world: StoreWorld, run_id: int, lc: list[int], seen: FleetSnapshot) -> LcArrivals:
@@ -255,6 +276,56 @@ def journals(world: StoreWorld, run_id: int, lc: list[int], facts: Facts, seen: 
         world.ship(cluster=entry, attempts=over[entry])
 
 
+def at_cluster(
+    world: StoreWorld, run_id: int, cluster: str, facts: Facts, journal: SqliteJournal
+) -> tuple[FleetSnapshot, LcArrivals, FleetSnapshot]:
+    """The same through the empty journal of a cluster: what its LC policy is shown of the fleet and of the requests that wait, before any
+    is dispatched, and of the fleet when all are dispatched that the engine has dispatched."""
+    journal.publish(world.shares.published_fleet(cluster, at_s=0.0))
+    journal.observe(facts.nodes[cluster], facts.instances[cluster])
+    journal.follow([run_info(run_id, speed=1.0, accepted=len(facts.requests))])
+    share = world.shares.share_rows(run_id, cluster, beyond=-1, limit=10_000)
+    journal.take(run_id, share)
+    arrived = [r for r in share.request_id.tolist() if r in facts.arrived]
+    journal.release_due(run_id, until_s=max((float(facts.requests.due_s[r]) for r in arrived), default=-1.0), limit=10_000)
+    before = journal.snapshot(at_s=facts.snapshot.at_s)
+    arrivals = journal.waiting_lc(run_id, arrived, before)
+    sent = [k for k, r in enumerate(arrivals.request_id.tolist()) if r in facts.node and r not in facts.ended]
+    to_row, keys = _rows(before), list(_rows(facts.snapshot))
+    node = [to_row[keys[facts.node[r]]] for r in arrivals.request_id[sent].tolist()]
+    nothing = np.zeros(len(sent), np.bool_)
+    plan = LcPlan(node=np.array(node, np.int32), late=nothing, shed=nothing, expected_s=np.zeros(len(sent)), policy="test")
+    dispatched = journal.record_dispatch(run_id, _of_arrivals(arrivals, sent), plan, before, LC_DECISION, lease_s=LIVE_S)
+    assert len(dispatched.request_ids) == len(sent)
+    return before, arrivals, journal.snapshot(at_s=facts.snapshot.at_s)
+
+
+def with_what_only_real_clusters_have(facts: Facts, seed: int) -> Facts:
+    """Cordons, pods of others, instances to be made, pressure: by the engine's model there are none."""
+    rng = np.random.default_rng(seed)
+    lc = [s.name for s in facts.fleet.services if s.service_class is ServiceClass.LC]
+
+    def drawn(node: NodeState) -> NodeState:
+        return replace(
+            node,
+            schedulable=bool(rng.random() < 0.7),
+            other_cpu_request_millicores=int(rng.integers(0, 500)),
+            other_memory_held_mib=int(rng.integers(0, 200)),
+            other_pods=int(rng.integers(0, 3)),
+            lc_awaited={name: int(rng.integers(1, 3)) for name in lc if rng.random() < 0.4},
+            lc_cpu_pressure=float(rng.random()) if rng.random() < 0.5 else None,
+            memory_pressure=float(rng.random()) if rng.random() < 0.5 else None,
+            lc_throttled=float(rng.random()) if rng.random() < 0.5 else None,
+            cpu_used_millicores=float(rng.integers(0, 900)) if rng.random() < 0.7 else None,
+        )
+
+    return replace(facts, nodes={cluster: [drawn(node) for node in nodes] for cluster, nodes in facts.nodes.items()})
+
+
+def _of_arrivals(arrivals: LcArrivals, rows: list[int]) -> LcArrivals:
+    return replace(arrivals, **{column.name: getattr(arrivals, column.name)[rows] for column in fields(arrivals)})
+
+
 def _rows(snapshot: FleetSnapshot) -> dict[tuple[str, str], int]:
     where = zip(snapshot.node_cluster.tolist(), snapshot.nodes, strict=True)
     return {(snapshot.clusters[c], name): k for k, (c, name) in enumerate(where)}
@@ -272,11 +343,16 @@ def assert_alike(one: FleetSnapshot, other: FleetSnapshot) -> None:
     compared = 0
     for column in fields(one):
         mine, its = getattr(one, column.name), getattr(other, column.name)
+        if column.name in OPTIONAL and not (mine is None and its is None):
+            mine, its = (np.zeros_like(beside) if of is None else of for of, beside in ((mine, its), (its, mine)))
         if column.name == "node_cluster":
             its = np.array([cluster.index(k) for k in its[node]])
         elif column.name in ("rtt_ms", "bandwidth_mbit_per_s"):
             its = its[np.ix_(cluster, cluster)]
-        elif column.name in ("allocatable", "lc_requests", "be_requests"):
+        elif its is None:
+            compared += column.name in OPTIONAL
+            continue
+        elif column.name in ("allocatable", "lc_requests", "be_requests", "others"):
             its = its[[other.resources.names.index(name) for name in one.resources.names]][:, node]
         elif isinstance(mine, np.ndarray) and mine.shape == (s, n) and mine.ndim == 2:
             its = its[np.ix_(service, node)]
@@ -289,7 +365,7 @@ def assert_alike(one: FleetSnapshot, other: FleetSnapshot) -> None:
             continue
         np.testing.assert_allclose(its.astype(float), mine.astype(float), rtol=1e-9, atol=1e-9, err_msg=column.name)
         compared += 1
-    assert compared == 17
+    assert compared == 17 + len(OPTIONAL)
     assert len(one.resources) == len(other.resources)
     assert one.at_s == other.at_s
 
@@ -311,6 +387,11 @@ def assert_same_requests(
             np.testing.assert_allclose(other, mine, rtol=1e-9, err_msg=column.name)
 
 
+def as_often_as_asked(facts: Facts) -> SharingSettings:
+    """Every snapshot reads tails anew."""
+    return replace(facts.sharing, tick_s=1e-6)
+
+
 drawn = given(
     seed=st.integers(0, 1_000_000),
     tick=st.integers(0, 8),
@@ -327,7 +408,7 @@ def check(make: Callable[[SharingSettings], StoreWorld], *, examples: int) -> No
     @drawn
     def alike(seed: int, tick: int, quantile: float, min_samples: int) -> None:
         facts = facts_of(seed, tick=tick, quantile=quantile, min_samples=min_samples)
-        snapshot, pending, arrivals = told(make(replace(facts.sharing, tick_s=1e-6)), facts)  # every snapshot reads tails anew
+        _, snapshot, pending, arrivals = told(make(as_often_as_asked(facts)), facts)
         assert_alike(facts.snapshot, snapshot)
         assert_same_requests(facts.pending, pending, facts.snapshot, snapshot)
         assert_same_requests(facts.arrivals, arrivals, facts.snapshot, snapshot)
@@ -356,3 +437,43 @@ def test_the_fakes_show_policies_what_the_engine_shows_them() -> None:
 def test_postgresql_shows_policies_what_the_engine_shows_them(database_url: str) -> None:
     """One control logic: a policy trained or judged in simulation finds every column live as it knows it."""
     check(lambda sharing: postgres_world(database_url, sharing=sharing), examples=25)
+
+
+def test_the_journal_of_a_cluster_shows_lc_policies_what_the_engine_shows_them(database_url: str, tmp_path: Path) -> None:
+    """And what PostgreSQL would show of the same instant, cordons, pods of others, pressure and instances to be made included: of a
+    cluster's own nodes the journal has it from the agent, of the others as published."""
+    lively: set[str] = set()
+    files = itertools.count(1)
+    database = Database(database_url)
+
+    @settings(max_examples=example_count(15), deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @drawn
+    def alike(seed: int, tick: int, quantile: float, min_samples: int) -> None:
+        facts = facts_of(seed, tick=tick, quantile=quantile, min_samples=min_samples)
+        is_real = seed % 2 == 1
+        if is_real:
+            facts = with_what_only_real_clusters_have(facts, seed)
+        world = postgres_world(database, sharing=as_often_as_asked(facts))
+        run_id, snapshot, _, _ = told(world, facts)
+        for k, cluster in enumerate(c.name for c in facts.fleet.clusters):
+            path = tmp_path / f"{next(files)}.sqlite"
+            journal = SqliteJournal(path, cluster=cluster, lease=LEASE, lc=LC, store=AS_SHIPPED, wall_s=HairClock())
+            before, arrivals, seen = at_cluster(world, run_id, cluster, facts, journal)
+            journal.close()
+            assert_alike(snapshot, seen)
+            if not is_real:
+                assert_alike(facts.snapshot, seen)
+                assert_alike(facts.at_dispatcher, seen)
+            entered = _of_arrivals(facts.arrivals, np.flatnonzero(facts.arrivals.entry_cluster == k).tolist())
+            assert_same_requests(entered, arrivals, facts.snapshot, before)
+            if (seen.in_flight != before.in_flight).any():
+                lively.add("own requests in flight")
+            if before.in_flight.any():
+                lively.add("requests of others in flight")
+        lively.update(name for name in OPTIONAL if getattr(snapshot, name) is not None)
+
+    try:
+        alike()
+    finally:
+        database.close()
+    assert lively >= {"own requests in flight", "requests of others in flight", *OPTIONAL}

@@ -10,7 +10,7 @@ from tango.domain.requests import BePending
 from tango.domain.resource_axis import CPU, MEMORY, PODS, ResourceAxis
 from tango.domain.services import Service, ServiceClass
 from tango.domain.snapshot import FleetSnapshot
-from tango.domain.snapshot_assembly import BeColumns, FleetRows, LcColumns, NodeColumns, Tails, assemble
+from tango.domain.snapshot_assembly import BeColumns, FleetRows, InFlightColumns, LcColumns, NodeColumns, Tails, assemble
 
 LC_WORK_S, LC_TARGET_MS, BE_KINDS = 0.04, 200.0, 3
 DEVICE = "example.com/device"
@@ -84,8 +84,7 @@ def be_world(seed: int, *, ticks: int = 6, devices: bool = False) -> tuple[BePen
         lc=LcColumns(
             instance_limit=of_lc(lc_limit),
             instance_count=of_lc(np.ones(n)),
-            in_flight=of_lc(in_flight),
-            in_flight_scale=of_lc(in_flight),
+            in_flight=InFlightColumns.of(services, of_lc(in_flight), of_lc(in_flight)),
         ),
         be=BeColumns.of_pods(rows, np.zeros((1 + BE_KINDS, n)), np.zeros(n)),
         tails=Tails(latency_ms=of_lc((1 - slack) * LC_TARGET_MS), samples=of_lc(np.full(n, 9.0)), min_samples=5),

@@ -15,7 +15,6 @@ from tango.domain.lifecycle import IN_FLIGHT
 from tango.domain.memory_by_load import MemoryByLoad
 from tango.domain.node_reports import NodeAgentReport
 from tango.domain.observations import (
-    NODE_PRESSURES,
     AwaitedInstances,
     InstanceState,
     MeasuredService,
@@ -28,7 +27,7 @@ from tango.domain.plans import Eviction, RefusedResize
 from tango.domain.requests import RequestState
 from tango.domain.services import Service, ServiceClass
 from tango.domain.snapshot import FleetSnapshot
-from tango.domain.snapshot_assembly import BeColumns, FleetRows, LcColumns, NodeColumns, Tails, assemble, awaited_requests, barred
+from tango.domain.snapshot_assembly import BeColumns, FleetRows, InFlightColumns, LcColumns, NodeColumns, Tails, assemble
 from tango.settings import SharingSettings
 from tango.store.service_usage import SHIPPED_LATE_S
 from tests.fakes.memory_state import MemoryState
@@ -293,48 +292,16 @@ class MemoryFleetStore:
             told = {entry: found for entry, found in self._state.in_flight.items() if not self._state.is_silent(entry)}
             lc = [f for entry, found in told.items() if entry != without_lc_of for f in found]
             pending = [(row.cluster, 1) for row in self._state.open() if row.state is RequestState.PENDING]
-        ready = [(i.service, cluster, i.node, i.cpu_limit_millicores) for cluster, i in self.instances() if i.ready]
+        ready = [(i.service, cluster, i.node, i.cpu_limit_millicores, 1) for cluster, i in self.instances() if i.ready]
         tails = self.tail_latency_ms(window_s=self._sharing.window_s, quantile=self._sharing.quantile)
-
-        def column(name: str) -> np.ndarray:
-            found = [getattr(node, name) for _, node in pairs]
-            return np.array([np.nan if value is None else float(value) for value in found], np.float64)
-
-        def amounts(cpu: str, memory: str, pods: str, extended: str) -> np.ndarray:
-            of = rows.resources.allocatable if extended == "allocatable" else rows.resources.amounts
-            return rows.resources.columns(
-                [
-                    of(
-                        cpu=getattr(node, cpu),
-                        memory=getattr(node, memory),
-                        pods=getattr(node, pods),
-                        extended={name: getattr(state, extended) for name, state in node.extended.items()},
-                    )
-                    for _, node in pairs
-                ]
-            )
 
         return assemble(
             rows,
             at_s=at_s,
-            nodes=NodeColumns(
-                ready=np.array([node.ready and not self._state.is_silent(cluster) for cluster, node in pairs], bool),
-                allocatable=amounts("cpu_allocatable_millicores", "memory_allocatable_mib", "pods_allocatable", "allocatable"),
-                lc_requests=amounts("lc_cpu_request_millicores", "lc_memory_held_mib", "lc_pods", "lc_held"),
-                lc_cpu_limit=column("lc_cpu_limit_millicores"),
-                cpu_used=column("cpu_used_millicores"),
-                memory_used=column("memory_used_mib"),
-                others=amounts("other_cpu_request_millicores", "other_memory_held_mib", "other_pods", "other_held"),
-                barred=barred(rows.services, [node.schedulable for _, node in pairs], [node.extended for _, node in pairs]),
-                awaited=awaited_requests(rows, [node.lc_awaited for _, node in pairs]),
-                **{name: column(name) for name in NODE_PRESSURES},
+            nodes=NodeColumns.of_states(
+                rows, [replace(node, ready=node.ready and not self._state.is_silent(cluster)) for cluster, node in pairs]
             ),
-            lc=LcColumns(
-                instance_limit=rows.by_service_and_node(ready),
-                instance_count=rows.by_service_and_node((*where, 1) for *where, _ in ready),
-                in_flight=rows.by_service_and_node((f.service, f.cluster, f.node, f.requests) for f in lc),
-                in_flight_scale=rows.by_service_and_node((f.service, f.cluster, f.node, f.scale) for f in lc),
-            ),
+            lc=LcColumns.of_instances(rows, ready, InFlightColumns.told(rows, lc)),
             be=BeColumns.of_pods(
                 rows,
                 rows.by_service_and_node((*where, 1) for *where, _ in be),

@@ -10,7 +10,7 @@ from tango.domain.fleet import Fleet
 from tango.domain.observations import InstanceState
 from tango.domain.shares import PublishedFleet
 from tango.domain.snapshot import FleetSnapshot
-from tango.domain.snapshot_assembly import BeColumns, FleetRows, LcColumns, NodeColumns, Tails, assemble
+from tango.domain.snapshot_assembly import BeColumns, FleetRows, InFlightColumns, LcColumns, NodeColumns, Tails, assemble
 from tests.fakes.store_world import CHAT, FLEET, WEB, instance_of, node_states
 
 
@@ -37,18 +37,12 @@ def empty_snapshot(fleet: Fleet, instances: tuple[tuple[str, InstanceState], ...
         bandwidth_mbit_per_s=fleet.bandwidth_mbit_per_s(),
     )
     states = [state for cluster in fleet.clusters for state in node_states(cluster)]
-    ready = [(i.service, cluster, i.node, float(i.cpu_limit_millicores)) for cluster, i in instances if i.ready]
-    nothing = np.zeros((len(services), len(states)))
+    ready = [(i.service, cluster, i.node, float(i.cpu_limit_millicores), 1.0) for cluster, i in instances if i.ready]
     return assemble(
         rows,
         at_s=0.0,
-        nodes=NodeColumns.of_states(rows.resources, states),
-        lc=LcColumns(
-            instance_limit=rows.by_service_and_node(ready),
-            instance_count=rows.by_service_and_node((*where, 1.0) for *where, _ in ready),
-            in_flight=nothing,
-            in_flight_scale=nothing.copy(),
-        ),
+        nodes=NodeColumns.of_states(rows, states),
+        lc=LcColumns.of_instances(rows, ready, InFlightColumns.nothing(rows)),
         be=BeColumns.of_states(rows.resources, states),
         tails=Tails.unmeasured(rows),
         pending_be=np.zeros(len(rows.clusters)),

@@ -22,7 +22,16 @@ from tango.domain.requests import BePending, RequestState
 from tango.domain.runs import NewRequests
 from tango.domain.services import ServiceClass
 from tango.domain.snapshot import FleetSnapshot
-from tango.domain.snapshot_assembly import BeColumns, FleetRows, LcColumns, NodeColumns, Tails, assemble, pending_columns
+from tango.domain.snapshot_assembly import (
+    BeColumns,
+    FleetRows,
+    InFlightColumns,
+    LcColumns,
+    NodeColumns,
+    Tails,
+    assemble,
+    pending_columns,
+)
 from tango.scheduling.sharing import tuning_of
 from tango.scheduling.sharing_step import RULES, Instances, NodeCapacities, declared_sizes, new_shares, share
 from tango.settings import Settings
@@ -548,8 +557,7 @@ class ReferenceEngine:
             lc=LcColumns(
                 instance_limit=self.published_limit * 1e3,
                 instance_count=np.where(self.published_limit > 0, counts, 0.0),
-                in_flight=self.published_in_flight.copy(),
-                in_flight_scale=self.published_in_flight.copy(),
+                in_flight=InFlightColumns.of(rows.services, self.published_in_flight, self.published_in_flight),
             ),
             be=BeColumns.of_pods(rows, pods, memory),
             tails=self.tails,

@@ -14,7 +14,16 @@ from tango.domain.requests import BePending, RequestState
 from tango.domain.resource_axis import CPU, MEMORY, PODS
 from tango.domain.services import Service, ServiceClass
 from tango.domain.snapshot import FleetSnapshot
-from tango.domain.snapshot_assembly import BeColumns, FleetRows, LcColumns, NodeColumns, Tails, assemble, pending_columns
+from tango.domain.snapshot_assembly import (
+    BeColumns,
+    FleetRows,
+    InFlightColumns,
+    LcColumns,
+    NodeColumns,
+    Tails,
+    assemble,
+    pending_columns,
+)
 from tango.scheduling.be_policies import place_load_greedy
 from tango.settings import BeSettings
 from tango.systems.be_waits import planned
@@ -68,7 +77,6 @@ def fleet(
         of_be[CPU, node], of_be[MEMORY, node], of_be[PODS, node] = millicores, mib, count
     count = np.zeros((len(SERVICES), 4))
     count[0] = instances
-    nothing = np.zeros(count.shape)
     return assemble(
         rows,
         at_s=0.0,
@@ -81,7 +89,7 @@ def fleet(
             memory_used=np.zeros(4),
             barred=barred,
         ),
-        lc=LcColumns(instance_limit=count * 1000.0, instance_count=count, in_flight=nothing, in_flight_scale=nothing),
+        lc=LcColumns(instance_limit=count * 1000.0, instance_count=count, in_flight=InFlightColumns.nothing(rows)),
         be=BeColumns(requests=of_be, cpu_limit=of_be[CPU] * 2),
         tails=Tails.unmeasured(rows),
         pending_be=np.zeros(2),

@@ -9,9 +9,9 @@ import pytest
 
 from tango.domain.node_selection import OS, may_run
 from tango.domain.observations import ExtendedState, NodeState
-from tango.domain.resource_axis import MAY_RUN, ResourceAxis
+from tango.domain.resource_axis import MAY_RUN
 from tango.domain.services import Service, ServiceClass
-from tango.domain.snapshot_assembly import NodeColumns
+from tango.domain.snapshot_assembly import FleetRows, NodeColumns
 from tango.scheduling.be_headroom import most_memory_mib
 from tests.fakes.pod_templates import JOB, changed, job_service
 
@@ -81,7 +81,14 @@ def test_a_template_says_where_its_pods_may_run(spec: Json, given: Json, runs: b
 def test_no_policy_can_place_a_pod_where_it_may_not_run() -> None:
     """What is barred looks like a node without a resource that the pod asks for: it fits there with no memory at all."""
     picky = service(nodeSelector={"a": "b"})
-    resources = ResourceAxis.of((picky, SYNTHETIC))
+    rows = FleetRows(
+        clusters=("c",),
+        nodes=("n1", "n2"),
+        services=(picky, SYNTHETIC),
+        node_cluster=np.zeros(2, np.int32),
+        rtt_ms=np.zeros((1, 1)),
+        bandwidth_mbit_per_s=np.full((1, 1), np.inf),
+    )
     states = [
         NodeState(name="n1", ready=True, cpu_allocatable_millicores=4000, memory_allocatable_mib=8192),
         NodeState(
@@ -92,8 +99,8 @@ def test_no_policy_can_place_a_pod_where_it_may_not_run() -> None:
             extended={MAY_RUN + picky.name: ExtendedState(allocatable=0)},
         ),
     ]
-    columns = NodeColumns.of_states(resources, states)
-    asked = resources.pod_requests((picky, SYNTHETIC))
+    columns = NodeColumns.of_states(rows, states)
+    asked = rows.resources.pod_requests(rows.services)
 
     on_each = [most_memory_mib(columns.allocatable[:, [k]], asked) for k in range(2)]
 

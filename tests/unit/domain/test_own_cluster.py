@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from typing import Any
 
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from tango.domain.fleet import Cluster, Node
-from tango.domain.observations import ExtendedState, InstanceState, NodeState
+from tango.domain.observations import NODE_PRESSURES, ExtendedState, InstanceState, NodeState
 from tango.domain.own_cluster import OwnView, as_observed
 from tango.domain.services import Service, ServiceClass
 from tango.domain.shares import LcInFlight
@@ -45,16 +47,29 @@ def _published(draw: st.DrawFn) -> FleetSnapshot:
     random = np.random.default_rng(draw(st.integers(0, 99)))
     drawn = (f.name for f in fields(snapshot) if f.name not in GIVEN)
     columns = [name for name in drawn if getattr(snapshot, name) is not None]
-    return replace(snapshot, **{name: random.integers(0, 100, getattr(snapshot, name).shape).astype(float) for name in columns})
+    of_reals = {name: random.integers(1, 100, snapshot.slack.shape).astype(float) for name in NODE_PRESSURES}
+    of_reals |= {"others": random.integers(0, 100, snapshot.allocatable.shape).astype(float)}
+    of_reals |= {"barred": random.integers(0, 2, snapshot.in_flight.shape).astype(bool)}
+    return replace(
+        snapshot,
+        **{name: random.integers(0, 100, getattr(snapshot, name).shape).astype(float) for name in columns},
+        **{name: column for name, column in of_reals.items() if draw(st.booleans()) and column.any()},
+    )
 
 
 @st.composite
 def _node(draw: st.DrawFn, name: str) -> NodeState:
     held = {f.name: draw(figures) for f in fields(NodeState) if f.type == "int"}
-    gpus = draw(st.none() | st.builds(ExtendedState, allocatable=figures, lc_held=figures, be_held=figures))
+    gpus = draw(st.none() | st.builds(ExtendedState, allocatable=figures, lc_held=figures, be_held=figures, other_held=figures))
+    share = st.none() | st.floats(0, 1)
     return NodeState(
         name=name,
         ready=draw(st.booleans()),
+        schedulable=draw(st.booleans()),
+        lc_awaited=draw(st.dictionaries(st.sampled_from(["web", "chat", "unknown"]), st.integers(1, 2))),
+        lc_cpu_pressure=draw(share),
+        lc_throttled=draw(share),
+        memory_pressure=draw(share),
         cpu_used_millicores=draw(st.none() | st.floats(0, 100)),
         memory_used_mib=draw(st.none() | st.floats(0, 100)),
         extended={} if gpus is None else {GPU: gpus, "unasked": gpus},
@@ -73,7 +88,8 @@ def _instances(draw: st.DrawFn) -> list[InstanceState]:
 def test_own_nodes_are_as_observed_and_others_as_published(
     published: FleetSnapshot, seen: st.DataObject, at: list[str], instances: list[InstanceState]
 ) -> None:
-    """Every figure of every node, by its name, is the one that it should be; rows are in order of (cluster, node)."""
+    """Every figure of every node, by its name, is the one that it should be, those included that only a real cluster has (pods of others,
+    cordons, instances to be made, pressure); rows are in order of (cluster, node)."""
     nodes = {name: seen.draw(_node(name)) for name in at}
 
     found = as_observed(published, "c1", list(nodes.values()), instances)
@@ -96,11 +112,25 @@ def test_own_nodes_are_as_observed_and_others_as_published(
                 node.cpu_allocatable_millicores - node.other_cpu_request_millicores,
                 node.memory_allocatable_mib - node.other_memory_held_mib,
                 node.pods_allocatable - node.other_pods,
-                gpu.allocatable,
+                gpu.allocatable - gpu.other_held,
+            ]
+            of_others = [node.other_cpu_request_millicores, node.other_memory_held_mib, node.other_pods, gpu.other_held]
+            assert _told(found.others, n, 4) == of_others
+            assert _told(found.barred, n, len(SERVICES)) == [not node.schedulable] * len(SERVICES)
+            assert [_told(getattr(found, name), n, 1) for name in NODE_PRESSURES] == [
+                [getattr(node, name) or 0.0] for name in NODE_PRESSURES
             ]
             lc = [node.lc_cpu_request_millicores, node.lc_memory_held_mib, node.lc_pods, gpu.lc_held]
+            coming = [(s, node.lc_awaited.get(s.name, 0)) for s in SERVICES]
+            awaited = [
+                sum(count * s.pod_requests[0] for s, count in coming),
+                sum(count * s.pod_requests[1] for s, count in coming),
+                sum(count for _, count in coming),
+                0,
+            ]
+            claims = [held + to_be_made for held, to_be_made in zip(lc, awaited, strict=True)]
             be = [node.be_cpu_request_millicores, node.be_memory_held_mib, node.be_pods, gpu.be_held]
-            assert (found.lc_requests[:, n].tolist(), found.be_requests[:, n].tolist()) == (lc, be)
+            assert (found.lc_requests[:, n].tolist(), found.be_requests[:, n].tolist()) == (claims, be)
             assert (found.lc_cpu_limit[n], found.be_cpu_limit[n]) == (node.lc_cpu_limit_millicores, node.be_cpu_limit_millicores)
             requested = lc[0] + be[0], lc[1] + be[1]
             measured = node.cpu_used_millicores, node.memory_used_mib
@@ -111,6 +141,8 @@ def test_own_nodes_are_as_observed_and_others_as_published(
             assert bool(found.node_ready[n]) == (bool(published.node_ready[k]) and key.cluster != "c1")
             for name in ("allocatable", "lc_requests", "be_requests", "lc_cpu_limit", "be_cpu_limit", "cpu_used", "memory_used"):
                 np.testing.assert_array_equal(getattr(found, name)[..., n], getattr(published, name)[..., k])
+            for name, size in (("others", 4), ("barred", len(SERVICES)), *((name, 1) for name in NODE_PRESSURES)):
+                assert _told(getattr(found, name), n, size) == _told(getattr(published, name), k, size)
 
 
 @given(published=_published(), found=st.data())
@@ -150,6 +182,11 @@ def test_rows_stay_contiguous_for_compiled_policies() -> None:
 
     columns = ("allocatable", "lc_requests", "be_requests", "instance_limit", "instance_count", "in_flight", "in_flight_work_s")
     assert all(getattr(seen, name).flags.c_contiguous for name in columns)
+
+
+def _told(column: NDArray[Any] | None, node: int, size: int) -> list[Any]:
+    """The figures of one node, 0 where no node has any."""
+    return [0] * size if column is None else np.atleast_1d(column[..., node]).tolist()
 
 
 def _by_service(snapshot: FleetSnapshot, s: int, n: int) -> tuple[float, float, float, float]:

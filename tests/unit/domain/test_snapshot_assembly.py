@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from tango.domain.runs import PendingBatch
 from tango.domain.services import Service, ServiceClass
 from tango.domain.smallest import smallest_pending, smallest_snapshot
-from tango.domain.snapshot_assembly import BeColumns, FleetRows, Tails, as_seen
+from tango.domain.snapshot_assembly import BeColumns, FleetRows, Tails, as_seen, assemble, parts_of
 
 ROOT = Path(__file__).parents[3]
 LC = Service(name="lc", service_class=ServiceClass.LC, cpu_work_s=0.1, memory_mib=8, target_ms=100.0, instance_memory_mib=8)
@@ -40,6 +40,34 @@ def test_no_other_module_makes_a_snapshot_by_hand() -> None:
 
     assert len(places) > 200
     assert by_hand - {"tests/unit/domain/test_snapshot_assembly.py"} == {"tango/domain/snapshot_assembly.py"}
+
+
+def test_a_snapshot_is_made_again_of_its_own_parts() -> None:
+    """So a cluster may replace parts of what was published to it, and the rest stays figure by figure."""
+    random = np.random.default_rng(5)
+    snapshot = smallest_snapshot()
+    given = {f.name: getattr(snapshot, f.name) for f in fields(snapshot)}
+    drawn = {name: random.random(column.shape) for name, column in given.items() if getattr(column, "dtype", None) == np.float64}
+    of_reals = {"others": random.random((3, 1)), "barred": np.ones((1, 1), np.bool_), "lc_throttled": random.random(1)}
+    snapshot = replace(snapshot, **drawn, **of_reals)
+    parts = parts_of(snapshot)
+
+    again = assemble(
+        FleetRows.of(snapshot),
+        at_s=snapshot.at_s,
+        nodes=parts.nodes,
+        lc=parts.lc,
+        be=parts.be,
+        tails=parts.tails,
+        pending_be=snapshot.pending_be,
+    )
+
+    for name in given:
+        mine, its = getattr(snapshot, name), getattr(again, name)
+        if isinstance(mine, np.ndarray):
+            np.testing.assert_allclose(its, mine, err_msg=name)
+        else:
+            assert its == mine, name
 
 
 def test_what_is_known_of_a_node_goes_to_the_node_of_its_own_cluster() -> None:

@@ -12,7 +12,7 @@ import torch
 from tango.domain.requests import LcArrivals
 from tango.domain.smallest import smallest_snapshot
 from tango.domain.snapshot import FleetSnapshot
-from tango.domain.snapshot_assembly import BeColumns, FleetRows, LcColumns, NodeColumns, Tails, assemble
+from tango.domain.snapshot_assembly import BeColumns, FleetRows, InFlightColumns, LcColumns, NodeColumns, Tails, assemble
 from tango.errors import CheckpointError
 from tango.learning.checkpoint import save_checkpoint
 from tango.learning.lc_layer import load_layer, load_lc_policy, save_layer, shipped_lc_policy
@@ -127,7 +127,9 @@ def _two_clusters(*, in_flight: tuple[float, float], away_ms: float = 4.0, used:
             lc_cpu_limit=2000 * both,
         ),
         lc=LcColumns(
-            instance_limit=np.full((1, 2), 2000.0), instance_count=np.ones((1, 2)), in_flight=counts, in_flight_scale=counts
+            instance_limit=np.full((1, 2), 2000.0),
+            instance_count=np.ones((1, 2)),
+            in_flight=InFlightColumns.of(rows.services, counts, counts),
         ),
         be=BeColumns.of_pods(rows, np.zeros((1, 2)), 0 * both),
         tails=Tails(latency_ms=np.full((1, 2), 20.0), samples=np.full((1, 2), 9), min_samples=5),
