@@ -19,7 +19,7 @@ from tango.bound.packing import Packing
 from tango.domain.fleet import Fleet
 from tango.domain.outcomes import RunOutcomes
 from tango.domain.requests import RequestState
-from tango.domain.resource_axis import CPU, EVERYWHERE, MEMORY, ResourceAxis
+from tango.domain.resource_axis import CPU, EVERYWHERE, MEMORY, ResourceAxis, lacks
 from tango.domain.services import ServiceClass
 
 SHORTEST_BUCKET_S = 1.0
@@ -117,7 +117,7 @@ def _pools(fleet: Fleet, outcomes: RunOutcomes) -> _Pools:
     instances = np.array([s.instances_per_node if s.service_class is ServiceClass.LC else 0 for s in fleet.services])
     standing = (resources.pod_requests(fleet.services) @ instances)[:, None]
     # Which instances stand on a node that cannot hold all of them is unknown, so all that it has is left to BE: a relaxation.
-    left = np.where(standing <= allocatable, allocatable - standing, allocatable)[_held_rows(resources)]
+    left = np.where(lacks(standing, allocatable), allocatable, allocatable - standing)[_held_rows(resources)]
     cores = allocatable[CPU] / 1000.0
     shapes, shape = np.unique(np.round(left[0] / cores, 6), return_inverse=True)
     pool = shape * min(len(shapes), MOST_POOLS) // len(shapes)

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tango.domain.observations import NodeState
-from tango.domain.resource_axis import EVERYWHERE, quantity
+from tango.domain.resource_axis import EVERYWHERE, lacks, quantity
 from tango.domain.services import Service, ServiceClass
 
 Creation = tuple[Service, str, int]
@@ -131,7 +131,7 @@ def beyond_room(create: Sequence[Creation], nodes: Sequence[NodeState]) -> Mappi
         service, node, _ = creation
         cpu, memory = service.pod_requests
         asked, free = {"cpu": cpu, "memory": memory, "pods": 1, **dict(service.extended)}, left[node]
-        lacking = [name for name, amount in asked.items() if free[name] < amount]
+        lacking = [name for name, amount in asked.items() if lacks(amount, free[name])]
         if lacking:
             beside = [f", {quantity(name, max(0, free[name]))} {name}" for name in lacking if name not in EVERYWHERE]
             found[creation] = (

@@ -24,7 +24,7 @@ from tango.domain.backoff import Backoff
 from tango.domain.identity import NodeKey
 from tango.domain.observations import AwaitedInstances
 from tango.domain.plans import Eviction
-from tango.domain.resource_axis import MEMORY
+from tango.domain.resource_axis import MEMORY, lacks
 from tango.domain.snapshot import FleetSnapshot
 from tango.ports.fleet import FleetStore
 
@@ -103,14 +103,14 @@ def make_room(
     for service, size in asked:
         going, freed = list[Eviction](), room.copy()
         for eviction in left:
-            short = freed < size
+            short = lacks(size, freed)
             if not short.any():
                 break
             given = requests_of(eviction)
             if (given[short] > 0).any():
                 freed += given
                 going.append(replace(eviction, why=f"room for an instance of {service}"))
-        if (freed < size).any():
+        if lacks(size, freed).any():
             continue
         room = freed - size
         gone += going

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import structlog
 
 from tango.control.be_evictions import BeEvictions
@@ -16,6 +17,7 @@ from tango.domain.backoff import Backoff
 from tango.domain.identity import NodeKey, PodKey
 from tango.domain.observations import InstanceState
 from tango.domain.plans import RefusedResize, Resize, SharingPlan
+from tango.domain.slack import slack_of
 from tango.ports.clock import Clock
 from tango.ports.clusters import ClusterCalls
 from tango.ports.events import EventLog
@@ -74,7 +76,7 @@ class Reassurance:
             for (service, node), (tail_ms, count) in tails.items()
             if service in services
             and count >= self._settings.min_samples
-            and 1 - tail_ms / (services[service].target_ms or 1e9) < self._settings.grow_below
+            and slack_of(tail_ms, services[service].target_ms or np.inf) < self._settings.grow_below
         }
         nodes = snapshot.node_keys
         evictable = self._fleet.evictable_be([node for node in nodes if node in short_nodes])

@@ -1,8 +1,9 @@
 """Resources as one axis: CPU, memory, pods, and whatever the services of a fleet ask for beside them, such as `nvidia.com/gpu`.
 
 What nodes have and pods ask for are matrices of shape (r, n) or (r, k): one row a resource, one column a node or pod. A row is
-contiguous, so that a policy that reads CPU alone reads a plain vector, and whatever treats all resources alike, such as
-`tango.node_model.capacity.fits`, runs over the rows, however many there are.
+contiguous, so that a policy that reads CPU alone reads a plain vector, and whatever treats all resources alike runs over the rows, however
+many there are. Whether a pod fits is decided by `lacks`, resource by resource, and nowhere else; compiled steps inline it
+(`tango.node_model.capacity.fits`).
 
 Kubernetes counts in the same way: requests of a pod against the node's allocatable, resource by resource, pods themselves among them
 (pkg/scheduler/framework/plugins/noderesources/fit.go).
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +32,25 @@ unless it is told that it has none because the pod may not run there (`tango.dom
 PLENTY = 10**9
 THOUSANDTHS = 1000
 """Units of an extended resource: one device is 1000, half of one 500."""
+
+ROUNDING = 1e-6
+"""Millicores, MiB, pods or thousandths that a sum of requests may exceed allocatable by: sums are kept by adding and subtracting floats."""
+
+
+@overload
+def lacks(asked: float, free: float) -> bool: ...
+@overload
+def lacks(asked: NDArray[np.float64] | float, free: NDArray[np.float64]) -> NDArray[np.bool_]: ...
+@overload
+def lacks(asked: NDArray[np.float64], free: NDArray[np.float64] | float) -> NDArray[np.bool_]: ...
+def lacks(asked: Any, free: Any) -> Any:
+    """Whether a node with so much free of one resource refuses a pod that asks for so much of it; of arrays, element by element.
+
+    A resource that is not asked for never refuses, even where a node has less than nothing left of it. Plain arithmetic: compiled steps
+    inline it. Source: NodeResourcesFit of kube-scheduler, which the kubelet's admission shares (kubernetes,
+    pkg/scheduler/framework/plugins/noderesources/fit.go, `fitsRequest`).
+    """
+    return (asked > 0.0) & (asked > free + ROUNDING)
 
 
 def row(amounts: NDArray[np.float64], resource: int) -> NDArray[np.float64]:

@@ -26,6 +26,7 @@ from tango.domain.resource_axis import CPU, MAY_RUN, MEMORY, ResourceAxis
 from tango.domain.runs import PendingBatch
 from tango.domain.services import Service, ServiceClass
 from tango.domain.shares import LcInFlight
+from tango.domain.slack import slack_of
 from tango.domain.snapshot import FleetSnapshot
 
 
@@ -313,7 +314,7 @@ class Tails:
         """(n,) the least 1 - tail latency / target of a node's LC services; 1 where nothing was measured."""
         target_ms = np.array([s.target_ms or np.inf for s in services])[:, None]
         measured = self.samples >= self.min_samples
-        slack = 1.0 - np.where(measured, self.latency_ms, 0.0) / target_ms
+        slack = slack_of(np.where(measured, self.latency_ms, 0.0), target_ms)
         least: NDArray[np.float64] = np.where(measured, slack, 1.0).min(axis=0, initial=1.0)
         return least
 

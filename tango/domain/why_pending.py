@@ -26,7 +26,7 @@ from tango.domain.identity import RequestKey
 from tango.domain.patience import FEW_LATE
 from tango.domain.placement_question import PlacementQuestion
 from tango.domain.reasons import OF_REFUSAL, StateReason
-from tango.domain.resource_axis import CPU, MAY_RUN, MEMORY, PODS, quantity
+from tango.domain.resource_axis import CPU, MAY_RUN, MEMORY, PODS, ROUNDING, lacks, quantity
 
 DECIMALS = 3
 """Amounts are told to a thousandth of a MiB or millicore: what is less is the rounding of sums."""
@@ -224,9 +224,9 @@ class _Pending:
         asked = np.array(
             [0.0 if name.startswith(MAY_RUN) else amount for name, amount in zip(self._names, self.asked.tolist(), strict=True)]
         )
-        short: NDArray[np.float64] = np.where(asked[:, None] > 0, np.maximum(0.0, asked[:, None] - free), 0.0)
-        # Up, so that the amount is enough; less than a thousandth of the last decimal is the rounding of sums.
-        up: NDArray[np.float64] = np.ceil(short * 10**DECIMALS - 1e-3) / 10**DECIMALS
+        short: NDArray[np.float64] = np.where(lacks(asked[:, None], free), asked[:, None] - free, 0.0)
+        # Up, so that the amount is enough, but for what is the rounding of sums.
+        up: NDArray[np.float64] = np.ceil((short - ROUNDING) * 10**DECIMALS) / 10**DECIMALS
         return np.maximum(0.0, up)
 
     @property

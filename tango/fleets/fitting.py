@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tango.domain.fleet import Fleet
-from tango.domain.resource_axis import EVERYWHERE, ResourceAxis, quantity
+from tango.domain.resource_axis import EVERYWHERE, ResourceAxis, lacks, quantity
 from tango.domain.services import Service, ServiceClass
 from tango.errors import ConfigError
 from tango.fleets.yaml_document import YamlMapping
@@ -21,10 +21,10 @@ def refuse_unfit(service: Service, declared: YamlMapping, fleet: Fleet) -> None:
     allocatable = resources.columns([resources.of_node(node) for node in fleet.nodes])
     asked = resources.pod_requests((service,))[:, 0]
     for name, wanted, most in zip(resources.names, asked, allocatable.max(axis=1), strict=True):
-        if wanted > most:
+        if lacks(wanted, most):
             key, what = {"cpu": ("cpu_request_millicores", "CPU"), "memory": (memory_key, "memory")}.get(name, ("extended", name))
             _refuse(service, declared, key, f"at most {_plain(name, most)}, the {what} of the largest node")
-    if not (asked[:, None] <= allocatable).all(axis=0).any():
+    if lacks(asked[:, None], allocatable).any(axis=0).all():
         wanted = " and ".join(
             f"{_plain(name, amount)} {_UNITS.get(name, name)}"
             for name, amount in zip(resources.names, asked, strict=True)
@@ -34,7 +34,7 @@ def refuse_unfit(service: Service, declared: YamlMapping, fleet: Fleet) -> None:
     if is_lc and service.extended:
         standing = asked[len(EVERYWHERE) :] * service.instances_per_node
         for node, there in zip(fleet.node_keys, allocatable[len(EVERYWHERE) :].T, strict=True):
-            if (standing > there).any():
+            if lacks(standing, there).any():
                 _refuse(
                     service, declared, "extended", f"what every node has, since LC instances stand on all of them: {node} has less"
                 )

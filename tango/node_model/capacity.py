@@ -1,8 +1,4 @@
-"""Whether a pod fits on a node: the kubelet's rule of admission, resource by resource. Compiled; the one place of this question.
-
-Source: NodeResourcesFit of kube-scheduler, which the kubelet's admission shares (kubernetes, pkg/scheduler/framework/plugins/noderesources/
-fit.go, `fitsRequest`): a resource that a pod does not ask for never refuses it, even where the node has less than nothing left.
-"""
+"""Whether a pod fits on a node: `resource_axis.lacks`, resource by resource. Compiled."""
 
 from __future__ import annotations
 
@@ -10,15 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tango.compiled import in_place, inlined
+from tango.domain import resource_axis
 
-ROUNDING = 1e-6
-"""Millicores, MiB, pods or thousandths that a sum of requests may exceed allocatable by: sums are kept by adding and subtracting floats."""
-
-
-@inlined
-def lacks(asked: float, free: float) -> bool:
-    """Whether a node with so much free of one resource refuses a pod that asks for so much of it."""
-    return asked > 0.0 and asked > free + ROUNDING
+lacks = inlined(resource_axis.lacks)
 
 
 @in_place

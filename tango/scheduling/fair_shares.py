@@ -25,9 +25,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tango.domain.resource_axis import EVERYWHERE
+from tango.domain.resource_axis import EVERYWHERE, lacks
 from tango.domain.tenant_columns import TenantColumns
-from tango.node_model.capacity import ROUNDING
 
 DIGITS = 12
 """Decimals of weighted shares that count: sums of floats differ in the last ones, and equal shares have to be equal."""
@@ -122,7 +121,7 @@ def _over_quota(
     tenants: TenantColumns,
     by_tenant: NDArray[np.intp],
 ) -> NDArray[np.bool_]:
-    over = np.asarray(((requests > tenants.quota[:, tenant] + ROUNDING) & (requests > 0)).any(axis=0))
+    over = np.asarray(lacks(requests, tenants.quota[:, tenant]).any(axis=0))
     # Extended resources first: whoever waits for a device does not keep those waiting that ask for none.
     resources = [*range(len(EVERYWHERE), len(requests)), *range(len(EVERYWHERE))]
     for resource in resources:
@@ -131,7 +130,7 @@ def _over_quota(
         if len(rows):
             of = tenant[rows]
             sums = _running(requests[resource : resource + 1, rows], of)[0] + held[resource, of]
-            over[rows[sums > tenants.quota[resource, of] + ROUNDING]] = True
+            over[rows[lacks(sums, tenants.quota[resource, of])]] = True
     return over
 
 
@@ -255,7 +254,7 @@ def _level(
 
 def _fits(asked: NDArray[np.float64], free: NDArray[np.float64], open_to: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """(n,) nodes with room for a request (r,) in what is free, (r, n)."""
-    found: NDArray[np.bool_] = ((free >= asked[:, None] - ROUNDING) | (asked[:, None] <= 0)).all(axis=0) & open_to
+    found: NDArray[np.bool_] = ~lacks(asked[:, None], free).any(axis=0) & open_to
     return found
 
 
@@ -275,7 +274,7 @@ def _victims(
     """The node, and the pods that go there; none where what leaves is enough. None: no node can be made to hold it."""
     best: tuple[int, int, int, list[int]] | None = None
     for node in np.flatnonzero(open_to).tolist():
-        short = (asked > 0) & (room[:, node] < asked - ROUNDING)
+        short = lacks(asked, room[:, node])
         going, left, pods_left, freed = list[int](), held.copy(), count.copy(), room[:, node].copy()
         if short.any():
             for pod in np.flatnonzero(stays & (pods.node == node) & (pods.tenant != claim)).tolist():
@@ -289,7 +288,7 @@ def _victims(
                 left[:, of] -= given
                 pods_left[of] -= 1
                 freed += given
-                short = (asked > 0) & (freed < asked - ROUNDING)
+                short = lacks(asked, freed)
                 if not short.any():
                     break
         if short.any():

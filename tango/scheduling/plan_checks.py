@@ -10,12 +10,9 @@ from numpy.typing import NDArray
 from tango.compiled import in_place
 from tango.domain.plans import BePlan, LcPlan
 from tango.domain.requests import BePending, LcArrivals
-from tango.domain.resource_axis import quantity
+from tango.domain.resource_axis import lacks, quantity
 from tango.domain.snapshot import FleetSnapshot
 from tango.errors import ImpossiblePlan
-
-SLACK = 1e-6
-"""Sums of floats may exceed a capacity by this share of it."""
 
 
 def check_be_plan(plan: BePlan, pending: BePending, snapshot: FleetSnapshot, *, cycle: str) -> NDArray[np.int32]:
@@ -30,12 +27,9 @@ def check_be_plan(plan: BePlan, pending: BePending, snapshot: FleetSnapshot, *, 
         f"row {k} (request {pending.request_id[k]}): node {snapshot.node_key(node[k])} is not ready"
         for k in placed[~snapshot.node_ready[rows]].tolist()
     ]
-    for name, size, free, allocatable in zip(
-        snapshot.resources.names, pending.requests, snapshot.free, snapshot.allocatable, strict=True
-    ):
-        given = np.bincount(rows, weights=size[placed], minlength=len(free))
-        over = (given > 0) & (given > free + SLACK * allocatable)
-        for n in np.flatnonzero(over).tolist():
+    for name, size, free in zip(snapshot.resources.names, pending.requests, snapshot.free, strict=True):
+        given = np.bincount(rows, weights=size[placed], minlength=len(free)).astype(np.float64)
+        for n in np.flatnonzero(lacks(given, free)).tolist():
             whose = ", ".join(str(k) for k in placed[rows == n][:8].tolist())
             bad.append(
                 f"rows {whose}: {name} requests of {quantity(name, given[n])} for node {snapshot.node_key(n)}, "

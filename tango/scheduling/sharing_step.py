@@ -28,6 +28,9 @@ from numpy.typing import NDArray
 
 from tango.compiled import in_place, inlined
 from tango.domain.services import Service
+from tango.domain.slack import slack_of
+
+_slack_of = inlined(slack_of)
 
 STATIC, HRM, CERES, BURST = range(4)
 RULES = {"static": STATIC, "hrm": HRM, "ceres": CERES, "burst": BURST}
@@ -185,14 +188,15 @@ def new_shares(*, instances: int, evictable: int, be_share: NDArray[np.float64])
 
 
 @in_place
-def wanted_limit(tuning: Tuning, limit: float, declared: float, overrun: float, measured: bool, since_s: float) -> float:
+def wanted_limit(
+    tuning: Tuning, limit: float, declared: float, slack: float, overrun: float, measured: bool, since_s: float
+) -> float:
     """The limit that an instance should have by its slack alone; `overrun` is its tail over its target."""
     if not measured:
         # Nothing is measured: an instance that grew goes back to its declared size once the hold is over.
         if limit > declared and since_s >= tuning.shrink_hold_s:
             return float(max(declared, np.floor(limit * tuning.shrink_factor)))
         return limit
-    slack = 1.0 - overrun
     if slack < tuning.grow_below and since_s >= tuning.hold_s:
         return float(np.floor(limit * min(MOST_GROWTH, tuning.grow_factor * max(1.0, overrun))))
     if slack > tuning.shrink_above and since_s >= tuning.shrink_hold_s:
@@ -241,7 +245,7 @@ def share(tuning: Tuning, instances: Instances, nodes: NodeCapacities, declared:
         measured = instances.samples[i] >= tuning.min_samples
         overrun = instances.tail_ms[i] / declared.target_ms[service] if measured else 0.0
         if measured:
-            out.slack[i] = 1.0 - overrun
+            out.slack[i] = _slack_of(instances.tail_ms[i], declared.target_ms[service])
             least_slack[node] = min(least_slack[node], out.slack[i])
         if tuning.rule == STATIC or not instances.ready[i]:
             continue
@@ -301,7 +305,9 @@ def _resize(
     limit, request = instances.limit_millicores[row], instances.request_millicores[row]
     lc_size, lc_request = out.sums[LC_SIZE], out.sums[LC_REQUEST]
     size = _size(rule, limit, request, declared, service)
-    after = wanted_limit(tuning, size, declared.limit_millicores[service], overrun, measured, instances.since_resize_s[row])
+    after = wanted_limit(
+        tuning, size, declared.limit_millicores[service], out.slack[row], overrun, measured, instances.since_resize_s[row]
+    )
     # All LC limits of a node together stay within the node: beyond that a larger limit gives nothing.
     others = lc_size[node] - size
     ceiling = max(size, nodes.allocatable_millicores[node] - tuning.reserve_millicores - others)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tango.compiled import in_place, inlined
 from tango.domain.resource_axis import CPU, MEMORY
 from tango.node_model import kernel
+from tango.scheduling.budget import late_or_shed
 from tango.scheduling.lc.columns import ELSEWHERE, Belief, Terrain, Traits
 from tango.scheduling.lc.dispatch import count_in, dispatch, is_crowded, set_offer, set_price, set_prices
 from tango.scheduling.lc.expected_time import demand_cores
@@ -178,12 +179,11 @@ def dispatch_batch(state: EngineState, now_s: float) -> bool:
 
 @inlined
 def _is_overdue(state: EngineState, request: int, now_s: float) -> bool:
-    """Whether the answer of a request, as `Choices` expects it, comes later than is waited for: the rule of `scheduling.budget`, request by
-    request. What has no node is waited with as long as it may be."""
-    answered_s = now_s - state.arrivals.due_s[request]
-    if state.choices.node[request] >= 0:
-        answered_s += state.choices.expected_s[request]
-    return bool(answered_s > state.arrivals.patience_s[request])
+    """Whether the answer of a request, as `Choices` expects it, comes later than is waited for."""
+    waited_s, has_node = now_s - state.arrivals.due_s[request], state.choices.node[request] >= 0
+    target_s, until_s = state.arrivals.target_s[request], state.arrivals.patience_s[request]
+    _, is_shed = late_or_shed(waited_s, state.choices.expected_s[request], has_node, False, target_s, until_s, 0.0)
+    return is_shed
 
 
 @inlined

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from tango.compiled import in_place
+from tango.compiled import in_place, inlined
 from tango.domain.resource_axis import CPU
+from tango.domain.slack import slack_of
 from tango.node_model import kernel
 from tango.scheduling.sharing_step import CERES, evicts, share
 from tango.sim.be_events import evict
@@ -13,6 +14,8 @@ from tango.sim.codes import EVICTED, PUSHED_OUT, RESIZE, RESIZED
 from tango.sim.heap import push
 from tango.sim.node_events import set_limits
 from tango.sim.state import EngineState, Rules, Tails
+
+_slack_of = inlined(slack_of)
 
 
 @in_place
@@ -49,7 +52,7 @@ def _measure_all(state: EngineState, now_s: float) -> None:
             ring = service * nodes + node
             measure(state.rules, tails, ring, now_s)
             if tails.samples[ring] >= state.sharing.tuning.min_samples:
-                slack = 1.0 - tails.tail_ms[ring] / state.sharing.declared.target_ms[service]
+                slack = _slack_of(tails.tail_ms[ring], state.sharing.declared.target_ms[service])
                 state.sites[node].slack = min(state.sites[node].slack, slack)
 
 

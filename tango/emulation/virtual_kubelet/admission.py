@@ -16,7 +16,7 @@ from tango.domain.fleet import Node
 from tango.domain.kubelet_ways import USUAL, KubeletWays
 from tango.domain.node_selection import selects, tolerates
 from tango.domain.quantities import is_extended
-from tango.domain.resource_axis import THOUSANDTHS
+from tango.domain.resource_axis import THOUSANDTHS, lacks
 from tango.emulation.virtual_kubelet.pod_spec import PodSize
 
 Json = Mapping[str, Any]
@@ -97,7 +97,7 @@ class Ledger:
         capacity = _capacity(self.node)
         for resource, asked in _asked(size).items():
             used, most = self.allocated[resource], capacity.get(resource, 0)
-            if used + asked > most:
+            if lacks(asked, most - used):
                 told = (_as_told(resource, amount) for amount in (asked, used, most))
                 numbers = ", ".join(
                     f"{word}: {amount}" for word, amount in zip(("requested", "used", "capacity"), told, strict=True)
@@ -108,12 +108,12 @@ class Ledger:
     def judge(self, uid: str, size: PodSize) -> tuple[Verdict, str]:
         """The decision on resizing an admitted pod to `size`, and the message that explains a refusal. Raises: KeyError if unknown."""
         capacity, asked, held = _capacity(self.node), _asked(size), _asked(self.sizes[uid])
-        if any(amount > capacity.get(resource, 0) for resource, amount in asked.items()):
+        if any(lacks(amount, capacity.get(resource, 0)) for resource, amount in asked.items()):
             return Verdict.INFEASIBLE, "Node didn't have enough capacity"
         lacking = [
             resource
             for resource, amount in asked.items()
-            if self.allocated[resource] - held.get(resource, 0) + amount > capacity.get(resource, 0)
+            if lacks(amount, capacity.get(resource, 0) - self.allocated[resource] + held.get(resource, 0))
         ]
         if lacking:
             return Verdict.DEFERRED, f"Node didn't have enough resource: {', '.join(lacking)}"

@@ -155,3 +155,18 @@ def test_a_node_without_the_devices_that_an_instance_asks_for_gets_none() -> Non
     found = beyond_room([(with_gpu, "n1", 0)], [node])
 
     assert found[with_gpu, "n1", 0].endswith("0 nvidia.com/gpu")
+
+
+def test_a_node_that_is_short_of_what_an_instance_does_not_ask_for_gets_it() -> None:
+    """A node whose devices went away holds more of them than it has: an instance without devices is made all the same, as its kubelet
+    would take it."""
+    short = NodeState(
+        name="n1",
+        ready=True,
+        cpu_allocatable_millicores=4000,
+        memory_allocatable_mib=8192,
+        extended={"nvidia.com/gpu": ExtendedState(allocatable=0, lc_held=1000)},
+    )
+
+    assert beyond_room([(WEB, "n1", 0)], [short]) == {}
+    assert list(beyond_room([(replace(WEB, extended=(("nvidia.com/gpu", 1000),)), "n1", 0)], [short]).values()) != []
