@@ -46,7 +46,7 @@ from tango.emulation.virtual_kubelet.admission import Ledger, Verdict
 from tango.emulation.virtual_kubelet.pod_spec import PodSize
 from tango.journal.journal import SqliteJournal
 from tango.settings import Settings
-from tango.sim.simulate import simulate
+from tango.sim.simulate import Given, simulate
 from tango.systems import SYSTEMS, BePolicy, LcPolicy, be_policy, decided_be, decided_lc, lc_policy
 from tango.systems.be_waits import planned
 from tango.systems.registry import at_home
@@ -177,7 +177,7 @@ def recorded(*, each: int, seed: int) -> Iterator[PendingFacts]:
         return policy(pending, snapshot, settings)  # type: ignore[arg-type]
 
     requests = draw_requests(Workload(lc=("p3",), be=("p3",), load=1.5, duration_s=30.0), fleet, seed)
-    simulate(fleet, requests, SYSTEMS["load-greedy"], Settings(), be=watched, end_when_stuck=True)  # type: ignore[arg-type]
+    simulate(fleet, requests, SYSTEMS["load-greedy"], Settings(), end_when_stuck=True, given=Given(be=watched))  # type: ignore[arg-type]
     for k in rng.permutation(len(seen))[: 4 * each].tolist():
         pending, snapshot = seen[k]
         mine = pending.rows(np.array([int(rng.integers(len(pending)))], np.intp))

@@ -24,7 +24,7 @@ from tango.domain.fleet import Fleet
 from tango.domain.requests import LcArrivals
 from tango.domain.snapshot import FleetSnapshot
 from tango.learning.timing import forward_pass
-from tango.scheduling.lc.columns import NO_NOISE, belief_of, new_choices, new_terrain
+from tango.scheduling.lc.columns import NO_NOISE, Asks, belief_of, new_choices, new_terrain
 from tango.scheduling.lc.dispatch import dispatch, set_prices
 from tango.scheduling.lc.rule import lc_rule
 from tango.settings import BeSettings, LcSettings, Settings
@@ -125,9 +125,7 @@ def _flow(snapshot: FleetSnapshot) -> list[Figure]:
             dss_lc.traits,
             0,
             arrivals.request_id,
-            arrivals.service,
-            arrivals.target_s,
-            arrivals.request_id,
+            Asks(arrivals.service, arrivals.target_s, arrivals.request_id),
             terrain,
             belief,
             filled,

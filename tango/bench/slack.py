@@ -19,7 +19,7 @@ from tango.bench.figures import Figure
 from tango.domain.snapshot import FleetSnapshot
 from tango.fleets import load_fleet
 from tango.settings import Settings
-from tango.sim.simulate import simulate
+from tango.sim.simulate import Given, simulate
 from tango.systems import be_policy, lc_policy, mixed, system
 from tango.traces.workloads import Workload, draw_requests
 
@@ -64,8 +64,8 @@ def measure(
             policy: Callable[..., Any] = be_policy if kind == "be" else lc_policy
             compared = Compared(policy(name, settings), policy(name, settings), blind=blind)
             mine = mixed(system(base), **{kind: name})
-            given: dict[str, Any] = {kind: compared}
-            run = simulate(declared, requests, mine, settings, seed=seed, span_s=duration_s, **given)
+            given = Given(be=compared) if kind == "be" else Given(lc=compared)
+            run = simulate(declared, requests, mine, settings, seed=seed, span_s=duration_s, given=given)
             runs.append((compared, run_metrics(run.outcomes, run.losses, run.samples, run.decisions, run.scaling)))
         (compared, seeing), (_, without) = runs
         slack = np.concatenate(compared.slack)

@@ -34,7 +34,7 @@ from tango.learning.shipped import shipped_path
 from tango.settings.simulated import SimulationSettings
 from tango.sim.decision_costs import COSTS_FILE, recorded_costs
 from tango.sim.outcomes import SimulatedRun
-from tango.sim.simulate import Progress, simulate
+from tango.sim.simulate import Given, Progress, simulate
 from tango.sources import ROOT, digest_of, import_closure
 from tango.systems import System, learned_policies, policy_source_digest
 from tango.traces.files import expand
@@ -136,9 +136,9 @@ def simulate_cell(cell: Cell, *, progress: Progress | None = None, end_when_stuc
         settings,
         seed=cell.seed,
         span_s=cell.workload.duration_s,
-        costs=recorded_costs(),
         progress=progress,
         end_when_stuck=end_when_stuck,
+        given=Given(costs=recorded_costs()),
     )
     return run, requests
 

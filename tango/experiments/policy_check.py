@@ -17,7 +17,7 @@ from tango.domain.runs import NewRequests
 from tango.fleets import load_fleet
 from tango.settings import SimulationSettings
 from tango.sim.outcomes import SimulatedRun
-from tango.sim.simulate import Progress, simulate
+from tango.sim.simulate import Given, Progress, simulate
 from tango.systems import System, be_policy, lc_policy, mixed, usable_system
 from tango.systems import system as known_system
 from tango.traces.workloads import Workload, draw_requests
@@ -89,8 +89,10 @@ def check_policy(name: str, kind: str, fleet_name: str, duration_s: float, *, pr
         span_s=duration_s,
         progress=progress,
         end_when_stuck=True,
-        lc=asked.timed(lc_policy(chosen.lc, settings)) if kind == "lc" else None,
-        be=asked.timed(be_policy(chosen.be, settings)) if kind == "be" else None,
+        given=Given(
+            lc=asked.timed(lc_policy(chosen.lc, settings)) if kind == "lc" else None,
+            be=asked.timed(be_policy(chosen.be, settings)) if kind == "be" else None,
+        ),
     )
     mine, theirs = _figures(run), _figures(_simulated(other, fleet, requests, settings, duration_s))
     p50, p99 = (float(q) * 1e3 for q in np.quantile(asked.took_s, (0.5, 0.99))) if asked.took_s else (float("nan"),) * 2

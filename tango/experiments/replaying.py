@@ -40,7 +40,7 @@ from tango.experiments.cells import settings_with
 from tango.settings import ReplaySettings, Settings
 from tango.sim.decision_costs import DecisionCost, DecisionCosts
 from tango.sim.outcomes import SimulatedRun
-from tango.sim.simulate import Progress, simulate
+from tango.sim.simulate import Given, Progress, simulate
 from tango.systems import System
 
 WINDOW_STEP_S = 0.005
@@ -130,8 +130,8 @@ def replay(
         _changed(dataclasses.replace(settings, sim=sim), changes),
         seed=outcomes.seed,
         span_s=outcomes.span_s / outcomes.speed,
-        costs=_costs(system, delays),
         progress=progress,
+        given=Given(costs=_costs(system, delays)),
     )
     run = dataclasses.replace(run, outcomes=_as_recorded(run.outcomes, outcomes, requests, order))
     return run, run_metrics(run.outcomes, run.losses, run.samples, run.decisions, run.scaling)

@@ -208,16 +208,19 @@ def reclaim(
     A pod goes only where its tenant keeps at least the weighted share that the claim has then, and at least one pod for one that held
     nothing. `budget` is the largest dominant share that goes at once, but for the first claim, which is whole.
     """
-    held, room = held.copy(), free + pods.leaving
+    now = _Books(
+        held=held.copy(),
+        count=np.bincount(pods.tenant, minlength=len(tenants)),
+        room=free + pods.leaving,
+        stays=np.ones(len(pods.node), np.bool_),
+    )
     gone, spent = list[int](), 0.0
-    stays = np.ones(len(pods.node), np.bool_)
-    count = np.bincount(pods.tenant, minlength=len(tenants))
-    for claim in sorted(claims, key=lambda t: (float(_weighted(held, capacity, tenants)[t]), t)):
+    for claim in sorted(claims, key=lambda t: (float(_weighted(now.held, capacity, tenants)[t]), t)):
         asked = size[:, claim]
         if _fits(asked, free, open_to).any():
             continue
-        level = _level(claim, asked, held, capacity, tenants)
-        found = _victims(claim, asked, level, held, count, capacity, tenants, room, open_to, pods, stays)
+        level = _level(claim, asked, now.held, capacity, tenants)
+        found = _victims(claim, asked, level, now, capacity, tenants, open_to, pods)
         if found is None:
             continue
         node, going = found
@@ -226,15 +229,29 @@ def reclaim(
             continue
         spent += cost
         gone += going
-        stays[going] = False
+        now.stays[going] = False
         for pod in going:
-            held[:, pods.tenant[pod]] -= pods.requests[:, pod]
-            count[pods.tenant[pod]] -= 1
-            room[:, node] += pods.requests[:, pod]
+            now.held[:, pods.tenant[pod]] -= pods.requests[:, pod]
+            now.count[pods.tenant[pod]] -= 1
+            now.room[:, node] += pods.requests[:, pod]
         # What a claim is given is not counted as held: it has it only once its request is placed, and until then losing a pod to a later
         # claim of the same round would leave it with less than it began with.
-        room[:, node] -= asked
+        now.room[:, node] -= asked
     return np.array(gone, np.intp)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Books:
+    """What tenants and nodes have after the claims that were served so far; written to."""
+
+    held: NDArray[np.float64]
+    """(r, t)"""
+    count: NDArray[np.int64]
+    """(t,) pods of each tenant."""
+    room: NDArray[np.float64]
+    """(r, n) what is free once everything that was asked to go has gone."""
+    stays: NDArray[np.bool_]
+    """(p,) pods that were not asked to go."""
 
 
 def _weighted(held: NDArray[np.float64], capacity: NDArray[np.float64], tenants: TenantColumns) -> NDArray[np.float64]:
@@ -262,22 +279,19 @@ def _victims(
     claim: int,
     asked: NDArray[np.float64],
     level: float,
-    held: NDArray[np.float64],
-    count: NDArray[np.int64],
+    now: _Books,
     capacity: NDArray[np.float64],
     tenants: TenantColumns,
-    room: NDArray[np.float64],
     open_to: NDArray[np.bool_],
     pods: RunningPods,
-    stays: NDArray[np.bool_],
 ) -> tuple[int, list[int]] | None:
     """The node, and the pods that go there; none where what leaves is enough. None: no node can be made to hold it."""
     best: tuple[int, int, int, list[int]] | None = None
     for node in np.flatnonzero(open_to).tolist():
-        short = lacks(asked, room[:, node])
-        going, left, pods_left, freed = list[int](), held.copy(), count.copy(), room[:, node].copy()
+        short = lacks(asked, now.room[:, node])
+        going, left, pods_left, freed = list[int](), now.held.copy(), now.count.copy(), now.room[:, node].copy()
         if short.any():
-            for pod in np.flatnonzero(stays & (pods.node == node) & (pods.tenant != claim)).tolist():
+            for pod in np.flatnonzero(now.stays & (pods.node == node) & (pods.tenant != claim)).tolist():
                 of, given = pods.tenant[pod], pods.requests[:, pod]
                 if not (given[short] > 0).any() or pods_left[of] <= 1:
                     continue

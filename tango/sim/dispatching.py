@@ -15,13 +15,13 @@ from tango.compiled import in_place, inlined
 from tango.domain.resource_axis import CPU, MEMORY
 from tango.node_model import kernel
 from tango.scheduling.budget import late_or_shed
-from tango.scheduling.lc.columns import ELSEWHERE, Belief, Terrain, Traits
+from tango.scheduling.lc.columns import ELSEWHERE, Asks, Belief, Terrain, Traits
 from tango.scheduling.lc.dispatch import count_in, dispatch, is_crowded, set_offer, set_price, set_prices
 from tango.scheduling.lc.expected_time import demand_cores
 from tango.sim import lifecycle
 from tango.sim.codes import DISPATCHED, FAILED, LATE, LC, LC_ARRIVE, NOT_SENT, RUNNING
 from tango.sim.heap import push
-from tango.sim.state import Arrivals, EngineState, Links, Lists, Published, Truth
+from tango.sim.state import Arrivals, EngineState, Lists, Published
 
 
 @in_place
@@ -129,7 +129,7 @@ def dispatch_batch(state: EngineState, now_s: float) -> bool:
             clock.asked += 1
             continue
         if clock.answered == 0:
-            believe(policy, home, now_s, state.terrain, state.belief, state.truth, lists, state.arrivals, state.progress)
+            believe(state, home, now_s)
             if elsewhere:
                 clock.answered = 1
                 return True
@@ -137,9 +137,7 @@ def dispatch_batch(state: EngineState, now_s: float) -> bool:
                 policy,
                 home,
                 rows,
-                state.arrivals.service,
-                state.arrivals.target_s,
-                state.arrivals.turn,
+                Asks(state.arrivals.service, state.arrivals.target_s, state.arrivals.turn),
                 state.terrain,
                 state.belief,
                 lists.sent,
@@ -147,18 +145,7 @@ def dispatch_batch(state: EngineState, now_s: float) -> bool:
                 state.explore,
             )
         clock.answered = 0
-        put_back(
-            policy,
-            home,
-            rows[:0] if elsewhere else rows,  # a policy in Python counts nothing into this belief
-            state.terrain,
-            state.belief,
-            state.published,
-            lists,
-            state.arrivals,
-            state.progress,
-            state.choices.node,
-        )
+        put_back(state, home, rows[:0] if elsewhere else rows)  # a policy in Python counts nothing into this belief
         decide_s = lists.charge_s[min(len(rows), len(lists.charge_s) - 1)]
         cycle.decide_s = max(cycle.decide_s, decide_s)
         shed_rows = len(rows) if elsewhere or not state.rules.keep_late or state.rules.sheds_overdue else 0
@@ -207,21 +194,7 @@ def carry_out(
             clock.moved += 1
             given_up += 1
         elif node >= 0:
-            send(
-                home,
-                request,
-                node,
-                sent_s,
-                state.terrain,
-                state.truth,
-                state.links,
-                state.lists,
-                clock,
-                state.arrivals,
-                progress,
-                state.heap,
-                state.heap_counts,
-            )
+            send(state, home, request, node, sent_s)
             placed += 1
             late += 1 if state.choices.late[request] else 0
         else:
@@ -232,18 +205,9 @@ def carry_out(
 
 
 @inlined
-def believe(
-    policy: Traits,
-    home: int,
-    now_s: float,
-    terrain: Terrain,
-    belief: Belief,
-    truth: Truth,
-    lists: Lists,
-    arrivals: Arrivals,
-    progress: NDArray[np.void],
-) -> None:
+def believe(state: EngineState, home: int, now_s: float) -> None:
     """Put in what cluster `home` knows better than what was published: its own nodes, and what it has sent abroad and not got back."""
+    policy, terrain, belief, truth = state.rules.lc_policy, state.terrain, state.belief, state.truth
     for service in range(belief.price.shape[0]):
         if terrain.target_s[service] == np.inf:
             continue
@@ -260,44 +224,34 @@ def believe(
         for k in range(terrain.first[home], terrain.first[home + 1]):
             set_price(policy, terrain, belief, service, terrain.members[k])
         set_offer(terrain, belief, service, home)
-    request = lists.sent_last[home]
+    request = state.lists.sent_last[home]
     while request >= 0:
-        sent = progress[request]
+        sent = state.progress[request]
         under_way = sent.state == DISPATCHED or sent.state == RUNNING or sent.finished_s > now_s
         if under_way and terrain.cluster_of[sent.node] != home:
-            count_in(policy, terrain, belief, arrivals.service[request], sent.node, 1.0)
+            count_in(policy, terrain, belief, state.arrivals.service[request], sent.node, 1.0)
         request = sent.sent_before
 
 
 @inlined
-def put_back(
-    policy: Traits,
-    home: int,
-    rows: NDArray[np.int64],
-    terrain: Terrain,
-    belief: Belief,
-    published: Published,
-    lists: Lists,
-    arrivals: Arrivals,
-    progress: NDArray[np.void],
-    chosen: NDArray[np.int32],
-) -> None:
-    """Let the belief be as published again, wherever `believe` and the batch have touched it."""
+def put_back(state: EngineState, home: int, rows: NDArray[np.int64]) -> None:
+    """Let the belief be as published again, wherever `believe` and the dispatch of these rows have touched it."""
+    policy, terrain, belief, published = state.rules.lc_policy, state.terrain, state.belief, state.published
+    service_of, chosen, sent = state.arrivals.service, state.choices.node, state.lists.sent
     for service in range(belief.price.shape[0]):
         if terrain.target_s[service] == np.inf:
             continue
         for k in range(terrain.first[home], terrain.first[home + 1]):
             _restore_one(service, terrain.members[k], terrain, belief, published)
-    request = lists.sent_last[home]
+    request = state.lists.sent_last[home]
     while request >= 0:
-        if progress[request].node >= 0:
-            _restore(policy, arrivals.service[request], progress[request].node, terrain, belief, published)
-        request = progress[request].sent_before
+        if state.progress[request].node >= 0:
+            _restore(policy, service_of[request], state.progress[request].node, terrain, belief, published)
+        request = state.progress[request].sent_before
     for request in rows:
         if chosen[request] >= 0:
-            service = arrivals.service[request]
-            _restore(policy, service, chosen[request], terrain, belief, published)
-            lists.sent[service, terrain.cluster_of[chosen[request]]] = 0.0
+            _restore(policy, service_of[request], chosen[request], terrain, belief, published)
+            sent[service_of[request], terrain.cluster_of[chosen[request]]] = 0.0
 
 
 @inlined
@@ -323,27 +277,13 @@ def _restore_one(service: int, node: int, terrain: Terrain, belief: Belief, publ
 
 
 @inlined
-def send(
-    home: int,
-    request: int,
-    node: int,
-    sent_s: float,
-    terrain: Terrain,
-    truth: Truth,
-    links: Links,
-    lists: Lists,
-    clock: Any,
-    arrivals: Arrivals,
-    progress: NDArray[np.void],
-    heap: NDArray[np.void],
-    heap_counts: NDArray[np.int64],
-) -> None:
+def send(state: EngineState, home: int, request: int, node: int, sent_s: float) -> None:
     """Send a request to a node: half the payload over the link of the node's cluster, half the round trip, then it is there.
 
     The same network as the virtual kubelet's: transfers of one direction follow one another on the cluster's link.
     """
-    row = progress[request]
-    service = arrivals.service[request]
+    terrain, links, lists, row = state.terrain, state.links, state.lists, state.progress[request]
+    service = state.arrivals.service[request]
     cluster = terrain.cluster_of[node]
     arrive_s = sent_s
     if cluster != home:
@@ -356,6 +296,6 @@ def send(
         row.sent_before = lists.sent_last[home]
         lists.sent_last[home] = request
     row.node = node
-    lifecycle.move(lifecycle.DISPATCH, request, clock, arrivals, progress)
-    truth.in_flight[service, node] += 1.0
-    push(heap, heap_counts, arrive_s + 0.5 * terrain.rtt_s[home, cluster], LC_ARRIVE, request, row.attempts, 0.0)
+    lifecycle.move(lifecycle.DISPATCH, request, state.clock[0], state.arrivals, state.progress)
+    state.truth.in_flight[service, node] += 1.0
+    push(state.heap, state.heap_counts, arrive_s + 0.5 * terrain.rtt_s[home, cluster], LC_ARRIVE, request, row.attempts, 0.0)

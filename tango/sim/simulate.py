@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -49,6 +49,25 @@ Progress = Callable[[float, float], None]
 """Called now and then with the share of requests that have ended and the simulated seconds."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """What a simulation takes from its caller in place of what it would look up or draw."""
+
+    lc: LcPolicy | None = None
+    """None: the one of that name in the system, as the next."""
+    be: BePolicy | None = None
+    outages: Sequence[Outage] | None = None
+    """Nodes that go away and come back; None: drawn by the seed, as the settings say how often."""
+    costs: DecisionCosts | None = None
+    """How long decisions take; None: as recorded. Nothing is charged where the settings say so."""
+    explore: Exploration | None = None
+    """For training a learned LC policy: noise to sample by, and space for what its choices saw, a row for each request; None: the policy
+    decides as it would live."""
+
+
+ALL_AS_DECLARED = Given()
+
+
 def simulate(
     fleet: Fleet,
     requests: NewRequests,
@@ -57,25 +76,17 @@ def simulate(
     *,
     seed: int = 0,
     span_s: float | None = None,
-    outages: Sequence[Outage] | None = None,
-    costs: DecisionCosts | None = None,
-    lc: LcPolicy | None = None,
-    be: BePolicy | None = None,
-    explore: Exploration | None = None,
+    given: Given = ALL_AS_DECLARED,
     progress: Progress | None = None,
     end_when_stuck: bool = False,
 ) -> SimulatedRun:
     """Run to the end of the last request. Equal arguments give equal results, bit for bit.
 
-    `span_s` is the trace's span (default: the last arrival), which the window of the figures follows. Policies are looked up by the
-    names of `system` unless they are given. `explore` is for training a learned LC policy: noise to sample by, and space for what its
-    choices saw, a row for each request.
+    `span_s` is the trace's span (default: the last arrival), which the window of the figures follows.
     Raises: Deadlock when nothing can ever run any more, unless `end_when_stuck`: then the run ends there, `stuck` says what waits, and
     those requests stay live; ImpossiblePlan for a plan that cannot be carried out.
     """
-    run = _Run(fleet, requests, system, settings, seed=seed, span_s=span_s, outages=outages, costs=costs, lc=lc, be=be)
-    if explore is not None:
-        run.explore(explore)
+    run = _Run(fleet, requests, system, settings, seed=seed, span_s=span_s, given=given)
     run.go(progress, end_when_stuck=end_when_stuck)
     return run.result()
 
@@ -92,18 +103,15 @@ class _Run:
         *,
         seed: int,
         span_s: float | None,
-        outages: Sequence[Outage] | None,
-        costs: DecisionCosts | None,
-        lc: LcPolicy | None,
-        be: BePolicy | None,
+        given: Given = ALL_AS_DECLARED,
     ) -> None:
         self._requests, self._system, self._settings, self._seed = requests, system, settings, seed
-        self._lc = lc if lc is not None else lc_policy(system.lc, settings)
-        self._be = be if be is not None else be_policy(system.be, settings)
+        self._lc = given.lc if given.lc is not None else lc_policy(system.lc, settings)
+        self._be = given.be if given.be is not None else be_policy(system.be, settings)
         self._be_settings = replace(settings.be, decide_budget_ms=float(np.inf))  # a budget by the clock could not be repeated
         self._span_s = float(requests.due_s[-1]) if span_s is None and len(requests) else float(span_s or 0.0)
         charge = settings.sim.charge_decisions
-        self._costs = (costs or recorded_costs()) if charge else DecisionCosts([])
+        self._costs = (given.costs or recorded_costs()) if charge else DecisionCosts([])
         self._notes: list[str] = []
         nodes = sum(len(c.nodes) for c in fleet.clusters)
         for kind, name in (("lc", system.lc), ("be", system.be)):
@@ -127,14 +135,13 @@ class _Run:
         thinned = int(np.ceil(ticks * nodes / MOST_SAMPLES))
         self._sample_every = max(1, round(settings.sim.sample_every_s / settings.sim.be_tick_s), thinned)
         self._busy_s, self._busy_at_s = np.zeros(nodes), 0.0
-        for at_s, happening, node in outages if outages is not None else draw_outages(settings.sim, nodes, self._span_s, seed):
+        outages = given.outages if given.outages is not None else draw_outages(settings.sim, nodes, self._span_s, seed)
+        for at_s, happening, node in outages:
             self._world.grow(events=1)
             push(self._world.engine.heap, self._world.engine.heap_counts, at_s, happening, node, 0, 0.0)
         self._took_s = 0.0
-
-    def explore(self, noise: Exploration) -> None:
-        """Let the learned LC policy sample."""
-        self._world.engine = self._world.engine._replace(explore=noise)
+        if given.explore is not None:
+            self._world.engine = self._world.engine._replace(explore=given.explore)
 
     # ---- the loop --------------------------------------------------------------------------------------------------------
 

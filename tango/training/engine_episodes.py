@@ -32,7 +32,7 @@ from tango.fleets import FleetRecipe, edge_machines, load_fleet
 from tango.fleets.recipes import expand
 from tango.sim.decision_costs import DecisionCosts
 from tango.sim.outcomes import SimulatedRun
-from tango.sim.simulate import simulate
+from tango.sim.simulate import Given, simulate
 from tango.systems import BePolicy, system
 from tango.traces.workloads import Workload, draw_requests
 from tango.training.curriculum import Curriculum, Episode
@@ -125,9 +125,8 @@ def simulate_be_episode(episode: Episode, be: BePolicy | None, requests: NewRequ
         episode.settings,
         seed=episode.seed,
         span_s=episode.workload.duration_s,
-        costs=DecisionCosts([]),
-        be=be,
         end_when_stuck=True,
+        given=Given(costs=DecisionCosts([]), be=be),
     )
 
 

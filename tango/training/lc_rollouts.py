@@ -28,7 +28,7 @@ from tango.scheduling.lc.rule import LcRule
 from tango.settings import SimSettings, SimulationSettings
 from tango.sim.decision_costs import DecisionCosts
 from tango.sim.outcomes import SimulatedRun
-from tango.sim.simulate import simulate
+from tango.sim.simulate import Given, simulate
 from tango.systems import system
 from tango.traces.workloads import Workload, draw_requests
 from tango.training.curriculum import Curriculum, Episode
@@ -106,9 +106,7 @@ def run_episode(episode: Episode, lc: LcRule, explore: Exploration | None = None
         episode.settings,
         seed=episode.seed,
         span_s=episode.workload.duration_s,
-        costs=DecisionCosts([]),
-        lc=lc,
-        explore=explore,
+        given=Given(costs=DecisionCosts([]), lc=lc, explore=explore),
     )
 
 

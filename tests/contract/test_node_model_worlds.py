@@ -26,7 +26,7 @@ from tango.emulation.virtual_kubelet.node_timeline import NodeTimeline
 from tango.emulation.workload.http1 import Work
 from tango.settings import LcSettings, Settings
 from tango.sim.decision_costs import DecisionCosts
-from tango.sim.simulate import simulate
+from tango.sim.simulate import Given, simulate
 from tango.systems import System
 from tests.fakes.manual_clock import ManualClock
 from tests.fakes.sim_worlds import SimWorld, draw_sim_world
@@ -59,7 +59,9 @@ def simulated(world: SimWorld, assigned: np.ndarray) -> RunOutcomes:
         node = assigned[arrivals.request_id].astype(np.int32)
         return LcPlan(node=node, late=no, shed=no, expected_s=np.zeros(len(arrivals)), policy="fixed")
 
-    return simulate(world.fleet, world.requests, world.system, world.settings, lc=fixed, costs=DecisionCosts([])).outcomes
+    return simulate(
+        world.fleet, world.requests, world.system, world.settings, given=Given(lc=fixed, costs=DecisionCosts([]))
+    ).outcomes
 
 
 @dataclass(slots=True)

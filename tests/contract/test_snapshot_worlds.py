@@ -37,7 +37,7 @@ from tango.settings import BeSettings, LcSettings, Settings, SharingSettings, Si
 from tango.sim import codes
 from tango.sim.dispatching import publish
 from tango.sim.sharing_round import share_out
-from tango.sim.simulate import _Run
+from tango.sim.simulate import Given, _Run
 from tango.store.database import Database
 from tango.systems import System
 from tests.fakes.journal_world import LC, LEASE, HairClock, run_info
@@ -124,10 +124,7 @@ def facts_of(seed: int, *, tick: int, quantile: float, min_samples: int) -> Fact
         ),
         seed=seed,
         span_s=None,
-        outages=(),
-        costs=None,
-        lc=None,
-        be=be,
+        given=Given(outages=(), be=be),
     )
     try:
         run.go(None, end_when_stuck=True)

@@ -20,7 +20,18 @@ from tango.domain.requests import CalledArrivals, LcArrivals
 from tango.domain.snapshot import FleetSnapshot
 from tango.domain.snapshot_assembly import expected_work_s
 from tango.scheduling.budget import late_or_shed
-from tango.scheduling.lc.columns import NO_NOISE, Belief, Choices, Exploration, Terrain, Traits, belief_of, new_choices, new_terrain
+from tango.scheduling.lc.columns import (
+    NO_NOISE,
+    Asks,
+    Belief,
+    Choices,
+    Exploration,
+    Terrain,
+    Traits,
+    belief_of,
+    new_choices,
+    new_terrain,
+)
 from tango.scheduling.lc.dispatch import dispatch, set_prices
 from tango.scheduling.lc.rule import LcRule
 from tango.scheduling.work_scale import set_work_scale
@@ -95,7 +106,8 @@ def plan_batch(policy: Traits, now: Now, batch: Batch, kept: Kept, to: Choices, 
         for c in range(kept.sent.shape[1]):
             kept.sent[s, c] = 0.0
     set_prices(policy, terrain, belief)
-    dispatch(policy, now.entry, batch.row, batch.service, batch.target_s, batch.turn, terrain, belief, kept.sent, to, explore)
+    asks = Asks(batch.service, batch.target_s, batch.turn)
+    dispatch(policy, now.entry, batch.row, asks, terrain, belief, kept.sent, to, explore)
     for row in batch.row:
         s = batch.service[row]
         is_shed = to.late[row] and not now.keep_late

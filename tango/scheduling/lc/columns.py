@@ -102,6 +102,14 @@ class Ask(NamedTuple):
     """Its row in the batch's columns."""
 
 
+class Asks(NamedTuple):
+    """Columns of the requests among which `dispatch` is to look at some rows, (m,) each; meaning and units as in `Ask`."""
+
+    service: NDArray[np.int32]
+    budget_s: NDArray[np.float64]
+    turn: NDArray[np.int64]
+
+
 class Choices(NamedTuple):
     """Where each of m requests goes."""
 

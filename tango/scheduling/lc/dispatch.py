@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from tango.compiled import in_place, inlined, one_of
 from tango.scheduling.lc.built_in import POLICIES
-from tango.scheduling.lc.columns import Ask, Belief, Choices, Exploration, Terrain, Traits
+from tango.scheduling.lc.columns import Ask, Asks, Belief, Choices, Exploration, Terrain, Traits
 from tango.scheduling.lc.expected_time import demand_cores, expected_on_node_s, link_carries, network_s, time_alone_s
 
 _price = one_of([policy.price for policy in POLICIES], otherwise=time_alone_s)
@@ -86,23 +86,21 @@ def dispatch(
     policy: Traits,
     entry: int,
     rows: NDArray[np.int64],
-    service_of: NDArray[np.int32],
-    budget_s: NDArray[np.float64],
-    turn: NDArray[np.int64],
+    asks: Asks,
     terrain: Terrain,
     belief: Belief,
     sent: NDArray[np.float64],
     to: Choices,
     explore: Exploration,
 ) -> None:
-    """Choose a node for each of `rows`, which index the columns and entered at `entry`; count each choice in.
+    """Choose a node for each of `rows`, which index `asks` and `to` and entered at `entry`; count each choice in.
 
-    `service_of`, `budget_s` and `turn` (m,) are those columns.
-    `sent` (s, c) counts what this batch has given to each link. `turn` numbers requests in the order of their arrival.
+    `sent` (s, c) counts what this batch has given to each link.
     """
     for row in rows:
-        service = service_of[row]
-        node = _choose(policy.place, terrain, belief, Ask(entry, service, budget_s[row], turn[row], row), sent, explore)
+        service = asks.service[row]
+        ask = Ask(entry, service, asks.budget_s[row], asks.turn[row], row)
+        node = _choose(policy.place, terrain, belief, ask, sent, explore)
         to.node[row] = node
         if node < 0:
             to.expected_s[row] = np.inf
@@ -110,7 +108,7 @@ def dispatch(
             continue
         cluster = terrain.cluster_of[node]
         expected_s = network_s(terrain, entry, cluster, service) + expected_on_node_s(policy, terrain, belief, service, node)
-        late = expected_s > budget_s[row]
+        late = expected_s > ask.budget_s
         if policy.minds_links and not late and not link_carries(terrain, entry, cluster, service, sent[service, cluster] + 1.0):
             late = True
         to.expected_s[row] = expected_s

@@ -13,7 +13,7 @@ from tango.domain.requests import LcArrivals
 from tango.domain.snapshot import FleetSnapshot
 from tango.errors import UsageError
 from tango.scheduling.lc.built_in import POLICIES, traits_of
-from tango.scheduling.lc.columns import NO_NOISE, Traits, belief_of, new_choices, new_terrain
+from tango.scheduling.lc.columns import NO_NOISE, Asks, Traits, belief_of, new_choices, new_terrain
 from tango.scheduling.lc.dispatch import dispatch, set_prices
 from tango.scheduling.lc.policy import CompiledPolicy
 from tango.scheduling.work_scale import work_at_scale_s
@@ -65,9 +65,7 @@ class LcRule:
                     traits,
                     entry,
                     rows,
-                    arrivals.service,
-                    arrivals.target_s,
-                    arrivals.request_id + arrivals.epoch,
+                    Asks(arrivals.service, arrivals.target_s, arrivals.request_id + arrivals.epoch),
                     terrain,
                     belief,
                     np.zeros((len(snapshot.services), len(snapshot.clusters))),

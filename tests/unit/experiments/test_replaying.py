@@ -15,7 +15,7 @@ from tango.fleets import load_fleet
 from tango.settings import Settings, SimSettings
 from tango.sim.decision_costs import DecisionCost, DecisionCosts
 from tango.sim.outcomes import SimulatedRun
-from tango.sim.simulate import simulate
+from tango.sim.simulate import Given, simulate
 from tango.systems import system
 from tango.traces.workloads import Workload, draw_requests
 from tests.fakes.run_records import NO_DECISIONS, NO_SCALING, outcomes_of
@@ -31,7 +31,9 @@ def _recorded() -> SimulatedRun:
     sim = SimSettings(lc_window_s=0.01, be_tick_s=0.2, staleness_s=0.1, pod_start_s=0.4, be_batch_limit=256)
     rows = [DecisionCost(kind=kind, policy="load-greedy", nodes=1, requests=1, ms=1e3 * WAY_S) for kind in ("lc", "be")]
     requests = draw_requests(Workload(lc=("p3",), be=("p3",), duration_s=20.0, load=0.7), FLEET, 5)
-    return simulate(FLEET, requests, GREEDY, dataclasses.replace(Settings(), sim=sim), span_s=20.0, costs=DecisionCosts(rows))
+    return simulate(
+        FLEET, requests, GREEDY, dataclasses.replace(Settings(), sim=sim), span_s=20.0, given=Given(costs=DecisionCosts(rows))
+    )
 
 
 @pytest.fixture(scope="module")

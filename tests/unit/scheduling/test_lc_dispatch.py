@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tango.domain.requests import LcArrivals
 from tango.domain.smallest import smallest_arrivals, smallest_snapshot
 from tango.domain.snapshot import FleetSnapshot
-from tango.scheduling.lc.columns import NO_NOISE, NO_WEIGHTS, Belief, Terrain, new_belief, new_choices
+from tango.scheduling.lc.columns import NO_NOISE, NO_WEIGHTS, Asks, Belief, Terrain, new_belief, new_choices
 from tango.scheduling.lc.dispatch import count_in, dispatch, set_prices
 from tango.scheduling.lc.expected_time import time_on_node_s
 from tango.scheduling.lc.rule import LcRule, lc_rule
@@ -148,9 +148,7 @@ def test_offers_of_clusters_lead_to_the_plan_of_a_look_at_every_node(policy: str
             traits,
             entry,
             np.flatnonzero(step.entry == entry),
-            step.service,
-            step.budget_s,
-            np.arange(m),
+            Asks(step.service, step.budget_s, np.arange(m)),
             step.terrain,
             step.belief,
             np.zeros((services, len(step.terrain.rtt_s))),

@@ -16,8 +16,8 @@ from tango.errors import Deadlock, ImpossiblePlan
 from tango.settings import BeSettings, LcSettings, Settings, SimSettings
 from tango.sim.codes import NODE_DOWN, PENDING, RELEASED
 from tango.sim.heap import USED
-from tango.sim.simulate import _Run, simulate
-from tango.systems import SYSTEMS, System
+from tango.sim.simulate import Given, _Run, simulate
+from tango.systems import SYSTEMS, BePolicy, LcPolicy, System
 from tests.fakes.sim_worlds import BATCH, WEB, fleet_of, requests_of
 
 GREEDY = System(name="greedy", lc="load-greedy", be="load-greedy", sharing="static")
@@ -85,7 +85,7 @@ def test_no_deadlock_is_seen_while_a_node_is_still_to_come_back() -> None:
     gone = [(0.5, NODE_DOWN, 0)]
 
     with pytest.raises(Deadlock, match="1 x BE batch that entered at a"):
-        simulate(fleet, requests, GREEDY, SETTINGS, outages=gone)
+        simulate(fleet, requests, GREEDY, SETTINGS, given=Given(outages=gone))
 
 
 # ---- plans of policies written in Python -------------------------------------------------------------------------------
@@ -118,20 +118,10 @@ def lc_policy_of(
     return policy
 
 
-def run_of(rows: tuple[tuple[float, str, float], ...], **policies: object) -> _Run:
+def run_of(rows: tuple[tuple[float, str, float], ...], *, lc: LcPolicy | None = None, be: BePolicy | None = None) -> _Run:
     """A run on a pair of nodes of one core, of which the second is gone before anything is decided."""
-    nothing: dict[str, object] = {"lc": None, "be": None}
-    return _Run(
-        PAIR,
-        requests_of(PAIR, *rows),
-        GREEDY,
-        SETTINGS,
-        seed=0,
-        span_s=None,
-        outages=[(0.01, NODE_DOWN, 1)],
-        costs=None,
-        **(nothing | policies),  # type: ignore[arg-type]
-    )
+    given = Given(lc=lc, be=be, outages=[(0.01, NODE_DOWN, 1)])
+    return _Run(PAIR, requests_of(PAIR, *rows), GREEDY, SETTINGS, seed=0, span_s=None, given=given)
 
 
 @pytest.mark.parametrize(
@@ -201,7 +191,7 @@ def test_a_plan_that_leaves_requests_alone_is_possible() -> None:
         return BePlan(node=np.full(len(pending), 0 if len(asked) > 2 else -1), policy="mine")
 
     fleet = fleet_of((1000,))
-    run = simulate(fleet, requests_of(fleet, (0.0, "batch", 1.0)), GREEDY, SETTINGS, be=later)
+    run = simulate(fleet, requests_of(fleet, (0.0, "batch", 1.0)), GREEDY, SETTINGS, given=Given(be=later))
 
     assert asked == [1, 1, 1]
     assert run.outcomes.started_s[0] == pytest.approx(3.2)

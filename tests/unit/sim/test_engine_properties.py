@@ -15,7 +15,7 @@ from tango.domain.services import ServiceClass
 from tango.node_model.state import FINISHED, FREE_LIST, NONE
 from tango.settings import LcSettings
 from tango.sim.outcomes import SimulatedRun
-from tango.sim.simulate import _Run, simulate
+from tango.sim.simulate import Given, _Run, simulate
 from tango.sim.simulation_state import SimulationState
 from tango.systems import SYSTEMS
 from tests.fakes.sim_worlds import SimWorld, draw_sim_world
@@ -29,7 +29,9 @@ LC_LIMIT_MIB = 16 * 64
 
 def run_of(world: SimWorld) -> SimulatedRun:
     """One run."""
-    return simulate(world.fleet, world.requests, world.system, world.settings, outages=world.outages, costs=world.costs)
+    return simulate(
+        world.fleet, world.requests, world.system, world.settings, given=Given(outages=world.outages, costs=world.costs)
+    )
 
 
 def run_by_hand(world: SimWorld) -> _Run:
@@ -41,10 +43,7 @@ def run_by_hand(world: SimWorld) -> _Run:
         world.settings,
         seed=0,
         span_s=None,
-        outages=world.outages,
-        costs=world.costs,
-        lc=None,
-        be=None,
+        given=Given(outages=world.outages, costs=world.costs),
     )
 
 

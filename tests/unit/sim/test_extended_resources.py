@@ -16,7 +16,7 @@ from tango.domain.requests import BePending
 from tango.domain.snapshot import FleetSnapshot
 from tango.settings import BeSettings, LeaseSettings, Settings, SimSettings
 from tango.sim.outcomes import SimulatedRun
-from tango.sim.simulate import simulate
+from tango.sim.simulate import Given, simulate
 from tango.systems import System
 from tests.fakes.sim_worlds import BATCH, WEB, fleet_of, requests_of
 
@@ -94,7 +94,7 @@ def test_a_policy_that_does_not_count_devices_is_refused_by_name() -> None:
             requests_of(fleet, *[(0.0, "batch", 4.0)] * 4),
             System(name="s", lc="load-greedy", be="mine", sharing="static"),
             SETTINGS,
-            be=careless,
+            given=Given(be=careless),
         )
     assert asked == [4]
 

@@ -12,7 +12,7 @@ from tango.settings import LcSettings, LeaseSettings, Settings, SimSettings
 from tango.sim.codes import NODE_DOWN
 from tango.sim.failures import Outage, draw_outages, outage
 from tango.sim.outcomes import SimulatedRun
-from tango.sim.simulate import simulate
+from tango.sim.simulate import Given, simulate
 from tango.systems import System
 from tests.fakes.sim_worlds import fleet_of, requests_of
 
@@ -30,7 +30,7 @@ def run_with(
         lease=LeaseSettings(max_attempts=attempts),
         sim=SimSettings(lost_after_s=lost_after_s, charge_decisions=False),
     )
-    return simulate(PAIR, requests_of(PAIR, *rows), GREEDY, settings, outages=outages)
+    return simulate(PAIR, requests_of(PAIR, *rows), GREEDY, settings, given=Given(outages=outages))
 
 
 def ends(run: SimulatedRun) -> list[tuple[str, str, int, int]]:
@@ -90,7 +90,7 @@ def test_a_node_that_is_back_takes_requests_again() -> None:
     fleet = fleet_of((2000,))
     requests = requests_of(fleet, (0.5, "web", 0.1), (5.0, "web", 0.1), (5.0, "batch", 0.1))
 
-    run = simulate(fleet, requests, GREEDY, Settings(), outages=outage(0, at_s=1.0, for_s=2.0))
+    run = simulate(fleet, requests, GREEDY, Settings(), given=Given(outages=outage(0, at_s=1.0, for_s=2.0)))
 
     assert ends(run) == [("succeeded", "", 0, 1)] * 3
     assert losses(run) == []
@@ -123,7 +123,7 @@ def test_round_robin_takes_a_bounced_request_to_the_next_endpoint() -> None:
     system = replace(GREEDY, lc="round-robin")
     settings = Settings(sim=SimSettings(charge_decisions=False))
 
-    run = simulate(PAIR, requests_of(PAIR, (1.05, "web", 0.1)), system, settings, outages=[(1.0, NODE_DOWN, 0)])
+    run = simulate(PAIR, requests_of(PAIR, (1.05, "web", 0.1)), system, settings, given=Given(outages=[(1.0, NODE_DOWN, 0)]))
 
     assert ends(run) == [("succeeded", "", 1, 2)]
     assert losses(run) == [(1.1001, 0, "instance-unreachable", 0.0)]
@@ -143,8 +143,8 @@ def test_two_outages_that_overlap_are_one() -> None:
     requests = requests_of(fleet, (3.0, "web", 2.0), (3.0, "web", 2.0))
     overlapping = sorted(outage(0, at_s=1.0, for_s=1.0) + outage(0, at_s=1.5, for_s=2.5))
 
-    run = simulate(fleet, requests, GREEDY, Settings(), outages=overlapping)
-    alone = simulate(fleet, requests, GREEDY, Settings(), outages=outage(0, at_s=1.0, for_s=1.0))
+    run = simulate(fleet, requests, GREEDY, Settings(), given=Given(outages=overlapping))
+    alone = simulate(fleet, requests, GREEDY, Settings(), given=Given(outages=outage(0, at_s=1.0, for_s=1.0)))
 
     np.testing.assert_array_equal(run.outcomes.finished_s, alone.outcomes.finished_s)
 

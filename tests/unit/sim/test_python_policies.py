@@ -16,7 +16,7 @@ from tango.domain.snapshot import FleetSnapshot
 from tango.scheduling.be_policies import place_load_greedy
 from tango.scheduling.lc.rule import LcRule, lc_rule
 from tango.settings import BeSettings, LcSettings, Settings, SimSettings
-from tango.sim.simulate import simulate
+from tango.sim.simulate import Given, simulate
 from tests.fakes.sim_worlds import MIXES, draw_sim_world, fleet_of, requests_of
 from tests.long import example_count
 
@@ -39,7 +39,7 @@ def test_a_rule_called_as_a_function_dispatches_as_the_compiled_one(rule: LcRule
         return rule(arrivals, snapshot, given)
 
     runs = [
-        simulate(drawn.fleet, drawn.requests, system, drawn.settings, outages=drawn.outages, costs=drawn.costs, lc=lc)
+        simulate(drawn.fleet, drawn.requests, system, drawn.settings, given=Given(outages=drawn.outages, costs=drawn.costs, lc=lc))
         for lc in (None, by_hand)
     ]
 
@@ -72,7 +72,7 @@ def test_what_a_policy_was_shown_is_its_own() -> None:
         return place_load_greedy(pending, snapshot, given)
 
     plain = simulate(fleet, requests, system, settings)
-    scribbled = simulate(fleet, requests, system, settings, be=be)
+    scribbled = simulate(fleet, requests, system, settings, given=Given(be=be))
 
     assert len(plain.decisions) > 10
     assert plain.digest == scribbled.digest

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tango.domain.outcomes import SCALING_KINDS, STATES
 from tango.sim.outcomes import SimulatedRun
-from tango.sim.simulate import simulate
+from tango.sim.simulate import Given, simulate
 from tests.fakes.reference_engine import ReferenceEngine
 from tests.fakes.sim_worlds import SimWorld, draw_sim_world
 from tests.long import example_count
@@ -21,7 +21,9 @@ def both(world: SimWorld) -> tuple[ReferenceEngine, SimulatedRun]:
     reference = ReferenceEngine(world.fleet, world.requests, world.system, world.settings, outages=world.outages, costs=world.costs)
     reference.go()
     assume(not reference.close_calls)
-    run = simulate(world.fleet, world.requests, world.system, world.settings, outages=list(world.outages), costs=world.costs)
+    run = simulate(
+        world.fleet, world.requests, world.system, world.settings, given=Given(outages=list(world.outages), costs=world.costs)
+    )
     return reference, run
 
 

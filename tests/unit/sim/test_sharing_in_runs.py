@@ -11,7 +11,7 @@ from tango.domain.outcomes import SCALING_KINDS, STATES
 from tango.settings import LcSettings, Settings, SharingSettings, SimSettings
 from tango.sim.failures import outage
 from tango.sim.outcomes import SimulatedRun
-from tango.sim.simulate import simulate
+from tango.sim.simulate import Given, simulate
 from tango.systems import System
 from tests.fakes.sim_worlds import BATCH, WEB, fleet_of, requests_of
 
@@ -123,7 +123,9 @@ def test_an_instance_that_restarted_under_burst_gets_its_node_again() -> None:
     system = System(name="burst", lc="dss-lc", be="load-greedy", sharing="burst")
     quick = replace(SETTINGS, sim=SimSettings(charge_decisions=False, lost_after_s=0.5))
 
-    scaling = simulate(fleet, requests_of(fleet, *rows), system, quick, outages=list(outage(0, at_s=10.05, for_s=5.0))).scaling
+    scaling = simulate(
+        fleet, requests_of(fleet, *rows), system, quick, given=Given(outages=list(outage(0, at_s=10.05, for_s=5.0)))
+    ).scaling
 
     raised = scaling.before_millicores < scaling.after_millicores
     assert scaling.before_millicores[raised].tolist() == [200.0, 200.0]

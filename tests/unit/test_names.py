@@ -1,0 +1,40 @@
+"""What is read most of a program: its names, and what a function asks for."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parent.parent.parent
+ROOMS = ("tango", "workers", "tasks", "models")
+MOST_PARAMETERS = 9
+"""Beyond that, what belongs together comes together, as one value with a name."""
+
+
+def modules() -> Iterator[tuple[str, ast.Module]]:
+    """Each module of the product, by its path."""
+    for room in ROOMS:
+        for path in sorted((REPOSITORY / room).rglob("*.py")):
+            yield str(path.relative_to(REPOSITORY)), ast.parse(path.read_text(encoding="utf-8"))
+
+
+def is_command(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """Whether its parameters are the options of a command, which click hands over one by one."""
+    return any(ast.unparse(decorator).split("(")[0].endswith("command") for decorator in function.decorator_list)
+
+
+def test_functions_take_few_enough_parameters_to_be_read() -> None:
+    """A call of thirteen arguments is read by counting; commands are as their options are."""
+    crowded, seen = list[str](), 0
+    for path, module in modules():
+        for node in ast.walk(module):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                seen += 1
+                given = [a.arg for a in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
+                count = len([name for name in given if name not in ("self", "cls")])
+                if count > MOST_PARAMETERS and not is_command(node):
+                    crowded.append(f"{path}:{node.lineno} {node.name} takes {count}")
+
+    assert seen > 5000
+    assert crowded == []
