@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tango.bootstrap.console import ConsolePlace, serving
-from tango.console.session import Door
+from tango.console.session import ConsoleDoor
 from tests.browser import Page, opened
 from tests.fakes.console_world import made_up
 
@@ -43,7 +43,7 @@ async def main(folder: Path) -> None:
     """All pictures."""
     reads, does = made_up()
     with tempfile.TemporaryDirectory() as profile:
-        async with serving(ConsolePlace(), Door(TOKEN), reads, does) as port, opened(Path(profile)) as page:
+        async with serving(ConsolePlace(), ConsoleDoor(TOKEN), reads, does) as port, opened(Path(profile)) as page:
             for shot in SHOTS:
                 await shoot(page, f"http://127.0.0.1:{port}", shot, folder)
 

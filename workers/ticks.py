@@ -24,7 +24,7 @@ OPEN_FOR_S = 10.0
 """Seconds that runs count as open after it was last said. The reconciler says it every second or two while there are some."""
 
 
-class Tick(ScheduleEntry):  # type: ignore[misc,unused-ignore]
+class PeriodicTick(ScheduleEntry):  # type: ignore[misc,unused-ignore]
     """One periodic task; `idle` is its period in seconds while no run is open."""
 
     def __init__(self, *arguments: Any, idle: float = 0.0, **named: Any) -> None:
@@ -39,7 +39,7 @@ class Ticks(Scheduler):  # type: ignore[misc,unused-ignore]
     Celery's default would keep it in a pickle file, and Tango reads no pickles.
     """
 
-    Entry = Tick
+    Entry = PeriodicTick
     now_s: Callable[[], float] = staticmethod(time.monotonic)
 
     def __init__(self, *arguments: Any, **named: Any) -> None:

@@ -13,7 +13,7 @@ NOTHING = "–"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Metric:
+class ComparedMetric:
     """One metric that is compared."""
 
     key: str
@@ -66,32 +66,32 @@ class Metric:
         return 1.0, "" if self.unit == "index" else self.unit
 
 
-METRICS: tuple[Metric, ...] = (
-    Metric(key="lc_qos_rate", title="QoS rate", unit="share", better=1),
-    Metric(key="lc_qos_rate", title="QoS rate to bound", unit="share", better=-1, distance=True),
-    Metric(key="lc_latency_p50_ms", title="LC latency p50", unit="ms", better=-1),
-    Metric(key="lc_latency_p95_ms", title="LC latency p95", unit="ms", better=-1),
-    Metric(key="lc_latency_p99_ms", title="LC latency p99", unit="ms", better=-1),
-    Metric(key="fairness_jain", title="Fairness (Jain)", unit="index", better=1),
-    Metric(key="be_cpu_seconds_per_s", title="BE throughput", unit="CPU-s/s", better=1),
-    Metric(key="be_cpu_seconds_per_s", title="BE throughput to bound", unit="CPU-s/s", better=0, distance=True),
-    Metric(key="be_completed", title="BE requests completed", unit="", better=1),
-    Metric(key="utilization_cpu", title="CPU utilisation", unit="share", better=1),
-    Metric(key="utilization_memory", title="Memory utilisation", unit="share", better=0),
-    Metric(key="waste_cpu_seconds", title="Work thrown away", unit="CPU-s", better=-1),
-    Metric(key="waste_by_eviction_cpu_seconds", title="Thrown away by evictions", unit="CPU-s", better=-1),
-    Metric(key="evictions", title="Evictions", unit="", better=-1),
-    Metric(key="resizes", title="Resizes", unit="", better=0),
-    Metric(key="decision_ms_p50", title="Time to decide p50", unit="ms", better=-1),
-    Metric(key="decision_ms_p99", title="Time to decide p99", unit="ms", better=-1),
+METRICS: tuple[ComparedMetric, ...] = (
+    ComparedMetric(key="lc_qos_rate", title="QoS rate", unit="share", better=1),
+    ComparedMetric(key="lc_qos_rate", title="QoS rate to bound", unit="share", better=-1, distance=True),
+    ComparedMetric(key="lc_latency_p50_ms", title="LC latency p50", unit="ms", better=-1),
+    ComparedMetric(key="lc_latency_p95_ms", title="LC latency p95", unit="ms", better=-1),
+    ComparedMetric(key="lc_latency_p99_ms", title="LC latency p99", unit="ms", better=-1),
+    ComparedMetric(key="fairness_jain", title="Fairness (Jain)", unit="index", better=1),
+    ComparedMetric(key="be_cpu_seconds_per_s", title="BE throughput", unit="CPU-s/s", better=1),
+    ComparedMetric(key="be_cpu_seconds_per_s", title="BE throughput to bound", unit="CPU-s/s", better=0, distance=True),
+    ComparedMetric(key="be_completed", title="BE requests completed", unit="", better=1),
+    ComparedMetric(key="utilization_cpu", title="CPU utilisation", unit="share", better=1),
+    ComparedMetric(key="utilization_memory", title="Memory utilisation", unit="share", better=0),
+    ComparedMetric(key="waste_cpu_seconds", title="Work thrown away", unit="CPU-s", better=-1),
+    ComparedMetric(key="waste_by_eviction_cpu_seconds", title="Thrown away by evictions", unit="CPU-s", better=-1),
+    ComparedMetric(key="evictions", title="Evictions", unit="", better=-1),
+    ComparedMetric(key="resizes", title="Resizes", unit="", better=0),
+    ComparedMetric(key="decision_ms_p50", title="Time to decide p50", unit="ms", better=-1),
+    ComparedMetric(key="decision_ms_p99", title="Time to decide p99", unit="ms", better=-1),
 )
 """Metrics of whole runs. The BE bound depends on the LC work that the system itself completed, so neither way to it is better."""
 
-PER_SERVICE: tuple[Metric, ...] = (
-    Metric(key="qos_rate", title="QoS rate", unit="share", better=1),
-    Metric(key="latency_p50_ms", title="Latency p50", unit="ms", better=-1),
-    Metric(key="latency_p95_ms", title="Latency p95", unit="ms", better=-1),
-    Metric(key="latency_p99_ms", title="Latency p99", unit="ms", better=-1),
+PER_SERVICE: tuple[ComparedMetric, ...] = (
+    ComparedMetric(key="qos_rate", title="QoS rate", unit="share", better=1),
+    ComparedMetric(key="latency_p50_ms", title="Latency p50", unit="ms", better=-1),
+    ComparedMetric(key="latency_p95_ms", title="Latency p95", unit="ms", better=-1),
+    ComparedMetric(key="latency_p99_ms", title="Latency p99", unit="ms", better=-1),
 )
 
 

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-from tango.analysis.compared_metrics import METRICS, NOTHING, PER_SERVICE, Metric
+from tango.analysis.compared_metrics import METRICS, NOTHING, PER_SERVICE, ComparedMetric
 from tango.analysis.intervals import Paired, finite, paired_difference
 from tango.analysis.metrics import Figure, RunMetrics
 from tango.analysis.series import run_distributions, run_series
@@ -152,13 +152,13 @@ def cell_result(
 # ---- differences ---------------------------------------------------------------------------------------------------------------
 
 
-def metrics_of(cells: Iterable[CellResult]) -> tuple[Metric, ...]:
+def metrics_of(cells: Iterable[CellResult]) -> tuple[ComparedMetric, ...]:
     """The metrics to compare: `METRICS`, and those of `PER_SERVICE` for each LC service of the cells."""
     names = dict.fromkeys(str(row["service"]) for cell in cells for row in cell.services if row.get("service_class") == "lc")
     return (*METRICS, *(dataclasses.replace(metric, service=name) for name in names for metric in PER_SERVICE))
 
 
-def value_of(cell: CellResult, metric: Metric) -> float | None:
+def value_of(cell: CellResult, metric: ComparedMetric) -> float | None:
     """The value of a metric in a cell; None if the cell has none, or one that is not a finite number."""
     if metric.service:
         rows = [row for row in cell.services if row.get("service") == metric.service]
@@ -174,7 +174,7 @@ class Difference:
 
     scenario: str
     system: str
-    metric: Metric
+    metric: ComparedMetric
     value: float | None
     """Mean over the system's seeds."""
     seeds: int
@@ -216,7 +216,7 @@ class Comparison:
 
     baseline: str
     cells: tuple[CellResult, ...]
-    metrics: tuple[Metric, ...]
+    metrics: tuple[ComparedMetric, ...]
     scenarios: tuple[str, ...]
     systems: tuple[str, ...]
     rows: Mapping[tuple[str, str, str], Difference]
@@ -291,7 +291,7 @@ def compare(cells: Iterable[CellResult], baseline: str) -> Comparison:
 
 
 def difference_of(
-    scenario: str, system: str, metric: Metric, mine: Mapping[int, CellResult], theirs: Mapping[int, CellResult]
+    scenario: str, system: str, metric: ComparedMetric, mine: Mapping[int, CellResult], theirs: Mapping[int, CellResult]
 ) -> Difference:
     """The difference of a metric between a system's cells and a baseline's, both given by seed."""
     values = {seed: value_of(cell, metric) for seed, cell in mine.items()}

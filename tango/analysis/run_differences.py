@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from tango.analysis.compared_metrics import METRICS, PER_SERVICE, Metric
+from tango.analysis.compared_metrics import METRICS, PER_SERVICE, ComparedMetric
 from tango.analysis.metrics import RunMetrics
 
 FACTS = ("kind", "system", "fleet", "fleet_hash", "trace_source", "speed", "seed", "reassure")
@@ -20,7 +20,7 @@ FACTS = ("kind", "system", "fleet", "fleet_hash", "trace_source", "speed", "seed
 class DifferenceRow:
     """A figure of all runs; None where a run does not have it."""
 
-    metric: Metric
+    metric: ComparedMetric
     values: tuple[float | None, ...]
 
     @property
@@ -50,7 +50,7 @@ def difference_rows(runs: Sequence[RunMetrics]) -> list[DifferenceRow]:
     by_name = [{figures.service: asdict(figures) for figures in run.services if figures.service_class == "lc"} for run in runs]
     for service in dict.fromkeys(name for services in by_name for name in services):
         for metric in PER_SERVICE:
-            of_service = Metric(key=metric.key, title=metric.title, unit=metric.unit, better=metric.better, service=service)
+            of_service = ComparedMetric(key=metric.key, title=metric.title, unit=metric.unit, better=metric.better, service=service)
             values = tuple(_number(services.get(service, {}).get(metric.key)) for services in by_name)
             rows.append(DifferenceRow(metric=of_service, values=values))
     return [row for row in rows if any(value is not None for value in row.values)]

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from tango.analysis.compared_metrics import METRICS, Metric
+from tango.analysis.compared_metrics import METRICS, ComparedMetric
 from tango.analysis.comparison import Comparison, Difference, difference_of
 from tango.analysis.intervals import CONFIDENCE, holm
 from tango.errors import UsageError
@@ -28,7 +28,7 @@ ALPHA = 0.05
 class Judged(NamedTuple):
     """A metric by which a system is judged."""
 
-    metric: Metric
+    metric: ComparedMetric
     margin: float | None
     """Largest loss with which the system still holds: in the metric's unit, or, if `relative`, as a share of the other's mean.
 
@@ -37,7 +37,7 @@ class Judged(NamedTuple):
     """Whether differences are given in per cent of the other's mean, and not in percentage points."""
 
 
-def _metric(key: str) -> Metric:
+def _metric(key: str) -> ComparedMetric:
     return next(metric for metric in METRICS if metric.name == key)
 
 

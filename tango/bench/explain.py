@@ -28,7 +28,7 @@ from tango.bench.figures import Figure, Told
 from tango.bench.worlds import arrivals_for, busy_snapshot, fleet_of_size
 from tango.control.explaining import place_of
 from tango.domain.changes import Change, halved
-from tango.domain.explanation import DeferredResize, Explanation, Known, LcFacts, PendingFacts, Standing
+from tango.domain.explanation import DeferredResize, Explanation, Known, LcFacts, PendingFacts, RequestStanding
 from tango.domain.fleet import Fleet, Node
 from tango.domain.identity import NodeKey, RequestKey
 from tango.domain.observations import InstanceState
@@ -42,7 +42,7 @@ from tango.domain.smallest import smallest_snapshot
 from tango.domain.snapshot import FleetSnapshot
 from tango.domain.snapshot_assembly import as_seen
 from tango.domain.why import explain
-from tango.emulation.virtual_kubelet.admission import Ledger, Verdict
+from tango.emulation.virtual_kubelet.admission import Allocations, ResizeDecision
 from tango.emulation.virtual_kubelet.pod_spec import PodSize
 from tango.journal.journal import SqliteJournal
 from tango.settings import Settings
@@ -137,8 +137,8 @@ def prove(
 # ---- BE that waits for a node --------------------------------------------------------------------------------------------
 
 
-def _standing(mine: BePending, snapshot: FleetSnapshot) -> Standing:
-    return Standing(
+def _standing(mine: BePending, snapshot: FleetSnapshot) -> RequestStanding:
+    return RequestStanding(
         key=RequestKey(int(mine.run_id[0]), int(mine.request_id[0])),
         service_class=ServiceClass.BE,
         service=snapshot.services[int(mine.service[0])].name,
@@ -210,7 +210,7 @@ def _try_dispatch(proof: Proof, reason: StateReason, fleet: Fleet, lc: str, rng:
         gone = np.isin(snapshot.node_cluster, [k for k in range(len(snapshot.clusters)) if k != entry])
         limit = np.where((np.arange(len(snapshot.services))[:, None] == service) & ~gone, 0.0, snapshot.instance_limit)
         snapshot = replace(snapshot, node_ready=snapshot.node_ready & ~gone, instance_limit=limit)
-    standing = Standing(
+    standing = RequestStanding(
         key=RequestKey(1, 0),
         service_class=ServiceClass.LC,
         service=snapshot.services[service].name,
@@ -274,10 +274,10 @@ def _try_resize(proof: Proof, rng: np.random.Generator) -> None:
     key = NodeKey("c1", "n1")
 
     def taken(more: float) -> bool:
-        ledger = Ledger(Node(name=key.name, cpu_millicores=int(capacity + more), memory_mib=1 << 20))
+        ledger = Allocations(Node(name=key.name, cpu_millicores=int(capacity + more), memory_mib=1 << 20))
         ledger.put("instance", _size(actual))
         ledger.put("others", _size(capacity - actual - free))
-        return ledger.judge("instance", _size(wanted))[0] is Verdict.FITS
+        return ledger.judge("instance", _size(wanted))[0] is ResizeDecision.FITS
 
     resize = DeferredResize(
         pod="lc-0",
@@ -287,7 +287,7 @@ def _try_resize(proof: Proof, rng: np.random.Generator) -> None:
         actual_limit_millicores=capacity,
         free_millicores=free,
     )
-    standing = Standing(
+    standing = RequestStanding(
         key=RequestKey(1, 0),
         service_class=ServiceClass.LC,
         service="web",
@@ -320,7 +320,7 @@ def _try_due_times(proof: Proof, each: int, rng: np.random.Generator, settings: 
             return request in released
 
         for k in range(each):
-            standing = Standing(
+            standing = RequestStanding(
                 key=RequestKey(1, k),
                 service_class=ServiceClass.LC,
                 service="web",

@@ -78,7 +78,7 @@ class Place(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Trial:
+class RateTrial:
     """One offered rate for some seconds."""
 
     offered_per_s: float
@@ -118,7 +118,7 @@ def measure(*, seconds: float = 10.0, rate: float | None = None, told: Told = pr
     return _figures(best, half)
 
 
-def _figures(best: Trial | None, half: Trial) -> list[Figure]:
+def _figures(best: RateTrial | None, half: RateTrial) -> list[Figure]:
     at = f"at {half.offered_per_s:.0f}/s"
     found = []
     if best is not None:
@@ -168,8 +168,8 @@ async def _answers(place: Place) -> bool:
         return not math.isnan(await _added_ms(session, place))
 
 
-def _search(home: Path, through: Place, straight: Place, seconds: float, told: Told) -> Trial:
-    def tried(rate: float) -> Trial:
+def _search(home: Path, through: Place, straight: Place, seconds: float, told: Told) -> RateTrial:
+    def tried(rate: float) -> RateTrial:
         trial = asyncio.run(_trial(home, through, straight, rate, seconds))
         verdict = "sustained" if trial.sustained else f"not sustained ({trial.failed} failed, {trial.lag_s:.1f} s behind)"
         told(
@@ -180,7 +180,7 @@ def _search(home: Path, through: Place, straight: Place, seconds: float, told: T
     return greatest_sustained(tried, first=FIRST_RATE, least=10.0)
 
 
-async def _trial(home: Path, through: Place, straight: Place, rate: float, seconds: float) -> Trial:
+async def _trial(home: Path, through: Place, straight: Place, rate: float, seconds: float) -> RateTrial:
     """Offer `rate` requests a second through the gateway, and a few beside it."""
     meter = CpuMeter(home)
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
@@ -193,7 +193,7 @@ async def _trial(home: Path, through: Place, straight: Place, rate: float, secon
         ended_s = time.monotonic()
         straight_ms = np.array(await asyncio.gather(*beside))
     answered = added[~np.isnan(added)]
-    return Trial(
+    return RateTrial(
         offered_per_s=rate,
         answered_per_s=len(answered) / max(ended_s - began_s, seconds),
         failed=len(added) - len(answered),

@@ -43,7 +43,7 @@ LC_SHARE = 0.9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trial:
+class LiveTrial:
     """The result of one run at one offered rate."""
 
     offered_per_s: float
@@ -106,7 +106,7 @@ def measure(*, fleet: str = "bench", seconds: float = 10.0, tasks: int = 6000, t
     return [*figures, *_at_load(half)]
 
 
-def _at_load(trial: Trial) -> list[Figure]:
+def _at_load(trial: LiveTrial) -> list[Figure]:
     """Figures of one trial: the time that Tango adds before service starts, and the CPU of each role of the stack."""
     at = f"at {trial.offered_per_s:.0f}/s"
     added = [
@@ -118,8 +118,8 @@ def _at_load(trial: Trial) -> list[Figure]:
     return added + cpu
 
 
-def _search(stores: Stores, fleet: str, seconds: float, told: Told) -> Trial:
-    def tried(rate: float) -> Trial:
+def _search(stores: Stores, fleet: str, seconds: float, told: Told) -> LiveTrial:
+    def tried(rate: float) -> LiveTrial:
         trial = _trial(stores, fleet, rate, seconds)
         verdict = "sustained" if trial.sustained else f"not sustained ({trial.failed} failed, {trial.lag_s:.1f} s behind)"
         told(f"{rate:.0f} requests per second offered: {trial.done_per_s:.0f} done, {verdict}")
@@ -128,7 +128,7 @@ def _search(stores: Stores, fleet: str, seconds: float, told: Told) -> Trial:
     return greatest_sustained(tried, first=FIRST_RATE, least=20.0)
 
 
-def _trial(stores: Stores, fleet: str, rate: float, seconds: float) -> Trial:
+def _trial(stores: Stores, fleet: str, rate: float, seconds: float) -> LiveTrial:
     """Submit one run at `rate` for `seconds`, wait for its end, read its result and delete it.
 
     A run that takes much longer than its arrivals is cancelled; its open requests count as failed.
@@ -173,7 +173,7 @@ def _trial(stores: Stores, fleet: str, rate: float, seconds: float) -> Trial:
     return trial
 
 
-def _outcome(stores: Stores, run_id: int, rate: float, cpu_percent: Mapping[str, float]) -> Trial:
+def _outcome(stores: Stores, run_id: int, rate: float, cpu_percent: Mapping[str, float]) -> LiveTrial:
     rows = stores.database.rows(
         "SELECT class, count(*), count(*) FILTER (WHERE state <> 'succeeded'), max(due_s), max(finished_s), "
         "percentile_cont(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY started_s - due_s) FROM request WHERE run_id = %s GROUP BY class",
@@ -183,7 +183,7 @@ def _outcome(stores: Stores, run_id: int, rate: float, cpu_percent: Mapping[str,
     span_s = max(row[4] or 0.0 for row in rows) or float("inf")
     done = {kind: (row[1] - row[2]) / span_s for kind, row in by_class.items()}
     added = {kind: added_ms(row[5]) for kind, row in by_class.items()}
-    return Trial(
+    return LiveTrial(
         offered_per_s=rate,
         done_per_s=sum(done.values()),
         lc_per_s=done.get("lc", 0.0),

@@ -28,7 +28,7 @@ Told = Callable[[str], None]
 
 
 @dataclass(slots=True)
-class Compared:
+class ComparedPolicy:
     """A policy that asks twice, and counts; with `blind` it decides by what it does not see."""
 
     seeing: Callable[..., Any]
@@ -59,10 +59,10 @@ def measure(
     for kind, name, base in (("be", "dcg-be", "tango"), ("be", "gnn-sac", "gnn-sac"), ("lc", "dsaco", "dsaco")):
         of = f"{name} ({fleet}, load {load:g}, {duration_s:g} s, seed {seed})"
         told(of)
-        runs: list[tuple[Compared, RunMetrics]] = []
+        runs: list[tuple[ComparedPolicy, RunMetrics]] = []
         for blind in (False, True):
             policy: Callable[..., Any] = be_policy if kind == "be" else lc_policy
-            compared = Compared(policy(name, settings), policy(name, settings), blind=blind)
+            compared = ComparedPolicy(policy(name, settings), policy(name, settings), blind=blind)
             mine = mixed(system(base), **{kind: name})
             given = Given(be=compared) if kind == "be" else Given(lc=compared)
             run = simulate(declared, requests, mine, settings, seed=seed, span_s=duration_s, given=given)

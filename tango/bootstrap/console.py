@@ -21,7 +21,7 @@ from tango.bootstrap.console_reads import does_of, reads_of
 from tango.bootstrap.stores import Stores
 from tango.console.reads import Does, Reads
 from tango.console.server import Console
-from tango.console.session import Door
+from tango.console.session import ConsoleDoor
 from tango.emulation.line import LOOPBACK
 from tango.errors import ConfigError, UsageError
 from tango.settings import Settings
@@ -61,10 +61,10 @@ def run_console(place: ConsolePlace, settings: Settings, *, environment: Mapping
             f"{CONSOLE_TOKEN} has {len(token)} characters, expected {LEAST_TOKEN} at least, drawn at random: `openssl rand -hex 24`"
         )
     here = Stores(settings, deadline_s=STORE_WITHIN_S)
-    uvloop.run(_serve(place, Door(token), reads_of(here, state_home(env)), does_of(here)))
+    uvloop.run(_serve(place, ConsoleDoor(token), reads_of(here, state_home(env)), does_of(here)))
 
 
-async def _serve(place: ConsolePlace, door: Door, reads: Reads, does: Does) -> None:
+async def _serve(place: ConsolePlace, door: ConsoleDoor, reads: Reads, does: Does) -> None:
     stopped, loop = asyncio.Event(), asyncio.get_running_loop()
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, stopped.set)
@@ -79,7 +79,7 @@ async def _serve(place: ConsolePlace, door: Door, reads: Reads, does: Does) -> N
 
 
 @contextlib.asynccontextmanager
-async def serving(place: ConsolePlace, door: Door, reads: Reads, does: Does) -> AsyncIterator[int]:
+async def serving(place: ConsolePlace, door: ConsoleDoor, reads: Reads, does: Does) -> AsyncIterator[int]:
     """Listens while the block runs; gives the port. Raises: UsageError where it cannot be had."""
     console = Console(reads, does, door, hosts=(*NAMES, place.host, *place.names))
     runner = web.AppRunner(console.application(), access_log=None, shutdown_timeout=CLOSES_WITHIN_S)

@@ -32,7 +32,7 @@ from tango.errors import ConfigError, UsageError
 from tango.files import usable
 from tango.gateway.answers import AnswerListener
 from tango.gateway.gateway import Gateway
-from tango.gateway.jobs import JobCalls, Jobs
+from tango.gateway.jobs import JobCalls, JobsAtCentre
 from tango.gateway.server import answers_runner, callers_runner, listen, listen_at_path, most_open_files, tls_context
 from tango.gateway.waiting import WaitingRoom
 from tango.journal.journal import SqliteJournal
@@ -153,12 +153,12 @@ class CentreJobs:
     def __init__(self, settings: Settings, publisher: Publisher) -> None:
         self._settings, self._publisher = settings, publisher
 
-    def __call__(self) -> Jobs:
+    def __call__(self) -> JobsAtCentre:
         """Raises: DependencyError where nothing says where the centre is."""
         return self._jobs
 
     @functools.cached_property
-    def _jobs(self) -> Jobs:
+    def _jobs(self) -> JobsAtCentre:
         from tango.bootstrap.stores import Stores  # PostgreSQL's client, which a gateway of LC alone never needs
         from tango.control import jobs
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tango.cli import names
-from tango.cli.output import Column, output_option, print_rows, say
+from tango.cli.output import ListColumn, output_option, print_rows, say
 from tango.cli.progress import spinner
 from tango.files import write_whole
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from tango.bench.figures import Figure
 
 COLUMNS = (
-    Column("name", priority=10),
-    Column("value", justify="right", priority=9),
-    Column("unit", priority=8),
-    Column("yardstick", priority=5),
-    Column("yardstick_value", justify="right", priority=6),
-    Column("ratio", justify="right", priority=7),
+    ListColumn("name", priority=10),
+    ListColumn("value", justify="right", priority=9),
+    ListColumn("unit", priority=8),
+    ListColumn("yardstick", priority=5),
+    ListColumn("yardstick_value", justify="right", priority=6),
+    ListColumn("ratio", justify="right", priority=7),
 )
 
 

@@ -16,7 +16,7 @@ import click
 from tango.cli import names
 from tango.cli.checkpoint_files import checkpoint_file, looks_like_a_file
 from tango.cli.confirm import dry_run_option, would
-from tango.cli.output import Column, output_option, print_mapping, print_rows, say, share
+from tango.cli.output import ListColumn, output_option, print_mapping, print_rows, say, share
 from tango.domain.checkpoints import LEARNED_BE, SHORT
 from tango.domain.seeds import COMPARISON
 from tango.errors import CheckpointError, DependencyError, RequestRejected, UsageError
@@ -36,52 +36,52 @@ _NEXT = {
 """By policy: the next step, as `add` prints it after a registration; `{}` is the digest."""
 
 LIST_COLUMNS = (
-    Column("name", priority=10),
-    Column("digest", priority=10, show=lambda digest: str(digest)[:SHORT]),
-    Column("policy", priority=8),
-    Column("role", priority=10),
-    Column("state", priority=9),
-    Column("score", title="to load-greedy", priority=7),
-    Column("trained", priority=4, show=lambda trained: _trained(trained)),
-    Column("registered_at", priority=5, show=lambda at: f"{at:%Y-%m-%d %H:%M}"),
-    Column("size_bytes", title="bytes", justify="right", wide=True),
-    Column("code_version", wide=True),
-    Column("feature_schema", wide=True, show=lambda schema: str(schema)[:SHORT]),
-    Column("format_version", title="format", justify="right", wide=True),
-    Column("path", wide=True),
-    Column("note", wide=True),
+    ListColumn("name", priority=10),
+    ListColumn("digest", priority=10, show=lambda digest: str(digest)[:SHORT]),
+    ListColumn("policy", priority=8),
+    ListColumn("role", priority=10),
+    ListColumn("state", priority=9),
+    ListColumn("score", title="to load-greedy", priority=7),
+    ListColumn("trained", priority=4, show=lambda trained: _trained(trained)),
+    ListColumn("registered_at", priority=5, show=lambda at: f"{at:%Y-%m-%d %H:%M}"),
+    ListColumn("size_bytes", title="bytes", justify="right", wide=True),
+    ListColumn("code_version", wide=True),
+    ListColumn("feature_schema", wide=True, show=lambda schema: str(schema)[:SHORT]),
+    ListColumn("format_version", title="format", justify="right", wide=True),
+    ListColumn("path", wide=True),
+    ListColumn("note", wide=True),
 )
 SHADOW_COLUMNS = (
-    Column("live", title="beside", priority=10),
-    Column("policy", priority=8),
-    Column("ticks", justify="right", priority=9),
-    Column("skipped", justify="right", priority=8),
-    Column("considered", justify="right", priority=7),
-    Column("different", justify="right", priority=10),
-    Column("share_different", title="share", show=share, justify="right", priority=9),
-    Column("live_placed", justify="right", priority=6),
-    Column("candidate_placed", title="its own", justify="right", priority=6),
-    Column("live_cpu_share", title="CPU share", show=share, justify="right", priority=7),
-    Column("candidate_cpu_share", title="its own share", show=share, justify="right", priority=7),
-    Column("live_ms", title="ms", justify="right", priority=5),
-    Column("candidate_ms", title="its own ms", justify="right", priority=5),
+    ListColumn("live", title="beside", priority=10),
+    ListColumn("policy", priority=8),
+    ListColumn("ticks", justify="right", priority=9),
+    ListColumn("skipped", justify="right", priority=8),
+    ListColumn("considered", justify="right", priority=7),
+    ListColumn("different", justify="right", priority=10),
+    ListColumn("share_different", title="share", show=share, justify="right", priority=9),
+    ListColumn("live_placed", justify="right", priority=6),
+    ListColumn("candidate_placed", title="its own", justify="right", priority=6),
+    ListColumn("live_cpu_share", title="CPU share", show=share, justify="right", priority=7),
+    ListColumn("candidate_cpu_share", title="its own share", show=share, justify="right", priority=7),
+    ListColumn("live_ms", title="ms", justify="right", priority=5),
+    ListColumn("candidate_ms", title="its own ms", justify="right", priority=5),
 )
 HISTORY_COLUMNS = (
-    Column("at", show=lambda at: f"{at:%Y-%m-%d %H:%M:%S}"),
-    Column("action"),
-    Column("digest", show=lambda digest: str(digest)[:SHORT] or "own file"),
-    Column("before", show=lambda digest: str(digest)[:SHORT]),
-    Column("actor", title="by"),
-    Column("note"),
+    ListColumn("at", show=lambda at: f"{at:%Y-%m-%d %H:%M:%S}"),
+    ListColumn("action"),
+    ListColumn("digest", show=lambda digest: str(digest)[:SHORT] or "own file"),
+    ListColumn("before", show=lambda digest: str(digest)[:SHORT]),
+    ListColumn("actor", title="by"),
+    ListColumn("note"),
 )
 SCORE_COLUMNS = (
-    Column("scenario", priority=10),
-    Column("figure", priority=10),
-    Column("candidate", justify="right", priority=10),
-    Column("greedy", title="load-greedy", justify="right", priority=7),
-    Column("to_greedy", title="difference", justify="right", priority=9),
-    Column("shipped", justify="right", priority=6),
-    Column("to_shipped", title="difference", justify="right", priority=8),
+    ListColumn("scenario", priority=10),
+    ListColumn("figure", priority=10),
+    ListColumn("candidate", justify="right", priority=10),
+    ListColumn("greedy", title="load-greedy", justify="right", priority=7),
+    ListColumn("to_greedy", title="difference", justify="right", priority=9),
+    ListColumn("shipped", justify="right", priority=6),
+    ListColumn("to_shipped", title="difference", justify="right", priority=8),
 )
 
 

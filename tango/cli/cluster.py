@@ -10,25 +10,25 @@ import click
 
 from tango.cli import names
 from tango.cli.confirm import dry_run_option, require_yes, would, yes_option
-from tango.cli.output import Column, instant, output_option, print_rows, say
+from tango.cli.output import ListColumn, instant, output_option, print_rows, say
 from tango.cli.refusals import columns_for, rows_of, told
 
 COLUMNS = (
-    Column("name", priority=10),
-    Column("nodes", justify="right", priority=9),
-    Column("ready", justify="right", priority=8),
-    Column("closed", justify="right", priority=3),
-    Column("pressed", justify="right", priority=4),
-    Column("picture_age_s", title="picture s", justify="right", priority=7),
-    Column("agent_age_s", title="agent s", justify="right", priority=5),
-    Column("embedded", priority=7),
-    Column("context", priority=6),
-    Column("kubeconfig", wide=True),
-    Column("zones", show=lambda zones: ", ".join(zones), wide=True),
-    Column("away_since_s", title="away since", show=instant, priority=5),
-    Column("refusals", show=told, priority=6),
-    Column("lost_events", title="lost events", justify="right", priority=4),
-    Column("lost_at_s", title="lost at", show=instant, wide=True),
+    ListColumn("name", priority=10),
+    ListColumn("nodes", justify="right", priority=9),
+    ListColumn("ready", justify="right", priority=8),
+    ListColumn("closed", justify="right", priority=3),
+    ListColumn("pressed", justify="right", priority=4),
+    ListColumn("picture_age_s", title="picture s", justify="right", priority=7),
+    ListColumn("agent_age_s", title="agent s", justify="right", priority=5),
+    ListColumn("embedded", priority=7),
+    ListColumn("context", priority=6),
+    ListColumn("kubeconfig", wide=True),
+    ListColumn("zones", show=lambda zones: ", ".join(zones), wide=True),
+    ListColumn("away_since_s", title="away since", show=instant, priority=5),
+    ListColumn("refusals", show=told, priority=6),
+    ListColumn("lost_events", title="lost events", justify="right", priority=4),
+    ListColumn("lost_at_s", title="lost at", show=instant, wide=True),
 )
 
 
@@ -113,11 +113,11 @@ def join(name: str, kubeconfig: Path, context: str, rtt_ms: float, bandwidth_mbi
 cluster.add_command(join, "add")
 
 CHECKS = (
-    Column("what", priority=10),
-    Column("needed", priority=8),
-    Column("may", priority=9),
-    Column("server_says", priority=7),
-    Column("remedy", priority=6),
+    ListColumn("what", priority=10),
+    ListColumn("needed", priority=8),
+    ListColumn("may", priority=9),
+    ListColumn("server_says", priority=7),
+    ListColumn("remedy", priority=6),
 )
 
 

@@ -13,7 +13,7 @@ import click
 from tango.cli import names
 from tango.cli.checkpoint_files import checkpoints_of
 from tango.cli.confirm import force_option, require_free_page
-from tango.cli.output import Column, output_option, print_mapping, print_rows, say
+from tango.cli.output import ListColumn, output_option, print_mapping, print_rows, say
 from tango.cli.progress import progress, slow_start
 from tango.cli.simulate import COMPILING
 from tango.cli.workloads import (
@@ -138,7 +138,7 @@ def compare(traces: tuple[str, ...], output: str, **options: Any) -> None:
 def _print_table(table: tuple[list[TableColumn], list[dict[str, str]]], output: str) -> None:
     columns, rows = table
     shown = [
-        Column(c.key, title=c.title, priority=c.priority, justify="right" if c.right else "left", wide=c.wide) for c in columns
+        ListColumn(c.key, title=c.title, priority=c.priority, justify="right" if c.right else "left", wide=c.wide) for c in columns
     ]
     print_rows(rows, shown, output)
 

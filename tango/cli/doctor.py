@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tango.cli.output import Column, output_option, print_rows, say
+from tango.cli.output import ListColumn, output_option, print_rows, say
 from tango.cli.progress import spinner
 from tango.cli.stack import home_option
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from tango.settings import Settings
 
 COLUMNS = (
-    Column("level", priority=9),
-    Column("check", priority=7),
-    Column("found", priority=10),
-    Column("what_to_do", title="what to do", priority=8),
+    ListColumn("level", priority=9),
+    ListColumn("check", priority=7),
+    ListColumn("found", priority=10),
+    ListColumn("what_to_do", title="what to do", priority=8),
 )
 CLUSTER_WITHIN_S = 10.0
 """Seconds that one API server has for all of its checks; the clusters are asked at the same time."""

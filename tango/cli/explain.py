@@ -8,31 +8,31 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tango.cli import names
-from tango.cli.output import Column, instant, output_option, print_mapping, print_rows, say
+from tango.cli.output import ListColumn, instant, output_option, print_mapping, print_rows, say
 from tango.domain.identity import NodeKey, RequestKey
 
 if TYPE_CHECKING:
     from tango.control.explaining import ExplainedNode, ExplainedRequest, Explainer
 
 MOMENTS = (
-    Column("at_s", title="s after due", justify="right", priority=10),
-    Column("what", priority=10),
-    Column("words", title="how", priority=9),
+    ListColumn("at_s", title="s after due", justify="right", priority=10),
+    ListColumn("what", priority=10),
+    ListColumn("words", title="how", priority=9),
 )
 RESOURCES = (
-    Column("resource", priority=10),
-    Column("allocatable", justify="right", priority=9),
-    Column("lc", title="LC", justify="right", priority=8),
-    Column("be", title="BE", justify="right", priority=8),
-    Column("others", justify="right", priority=5),
-    Column("free", justify="right", priority=10),
+    ListColumn("resource", priority=10),
+    ListColumn("allocatable", justify="right", priority=9),
+    ListColumn("lc", title="LC", justify="right", priority=8),
+    ListColumn("be", title="BE", justify="right", priority=8),
+    ListColumn("others", justify="right", priority=5),
+    ListColumn("free", justify="right", priority=10),
 )
 RUNNING = (
-    Column("request", priority=10),
-    Column("service", priority=9),
-    Column("state", priority=8),
-    Column("memory_mib", title="MiB", justify="right", priority=7),
-    Column("pod", priority=5),
+    ListColumn("request", priority=10),
+    ListColumn("service", priority=9),
+    ListColumn("state", priority=8),
+    ListColumn("memory_mib", title="MiB", justify="right", priority=7),
+    ListColumn("pod", priority=5),
 )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from tango.cli import names
 from tango.cli.confirm import force_option, require_free
-from tango.cli.output import Column, output_option, print_mapping, print_rows, say
+from tango.cli.output import ListColumn, output_option, print_mapping, print_rows, say
 from tango.domain.fleet import Fleet, Node
 from tango.domain.quantities import Amounts
 from tango.domain.resource_axis import quantity
@@ -34,46 +34,46 @@ from tango.fleets.clusters import MAX_CLUSTERS, MAX_KM, MAX_NODES, MAX_NODES_PER
 ROWS_SHOWN = 10
 """Most clusters, and most links, that a table shows; `-o wide` shows all."""
 
-EXTENDED = Column("extended", priority=6)
+EXTENDED = ListColumn("extended", priority=6)
 """Extended resources, shown where anything listed has some."""
 FLEET_COLUMNS = (
-    Column("name", priority=10),
-    Column("clusters", justify="right", priority=9),
-    Column("nodes", justify="right", priority=9),
-    Column("cores", justify="right", priority=8, show=lambda cores: f"{cores:,.0f}"),
-    Column("memory_gib", title="GiB", justify="right", priority=6, show=lambda gib: f"{gib:,.0f}"),
+    ListColumn("name", priority=10),
+    ListColumn("clusters", justify="right", priority=9),
+    ListColumn("nodes", justify="right", priority=9),
+    ListColumn("cores", justify="right", priority=8, show=lambda cores: f"{cores:,.0f}"),
+    ListColumn("memory_gib", title="GiB", justify="right", priority=6, show=lambda gib: f"{gib:,.0f}"),
     EXTENDED,
-    Column("lc", title="LC services", justify="right", priority=7),
-    Column("be", title="BE services", justify="right", priority=7),
-    Column("hash", priority=5, show=lambda sha256: sha256[:12]),
+    ListColumn("lc", title="LC services", justify="right", priority=7),
+    ListColumn("be", title="BE services", justify="right", priority=7),
+    ListColumn("hash", priority=5, show=lambda sha256: sha256[:12]),
 )
 CLUSTER_COLUMNS = (
-    Column("cluster", priority=10),
-    Column("nodes", justify="right", priority=9),
-    Column("cores", justify="right", priority=8),
-    Column("memory_gib", title="GiB", justify="right", priority=7),
+    ListColumn("cluster", priority=10),
+    ListColumn("nodes", justify="right", priority=9),
+    ListColumn("cores", justify="right", priority=8),
+    ListColumn("memory_gib", title="GiB", justify="right", priority=7),
     EXTENDED,
-    Column("x_km", title="x km", justify="right", priority=6),
-    Column("y_km", title="y km", justify="right", priority=6),
+    ListColumn("x_km", title="x km", justify="right", priority=6),
+    ListColumn("y_km", title="y km", justify="right", priority=6),
 )
 LINK_COLUMNS = (
-    Column("from", priority=10),
-    Column("to", priority=10),
-    Column("rtt_ms", title="RTT ms", justify="right"),
-    Column("bandwidth_mbit_per_s", title="Mbit/s", justify="right"),
+    ListColumn("from", priority=10),
+    ListColumn("to", priority=10),
+    ListColumn("rtt_ms", title="RTT ms", justify="right"),
+    ListColumn("bandwidth_mbit_per_s", title="Mbit/s", justify="right"),
 )
 SERVICE_COLUMNS = (
-    Column("service", priority=10),
-    Column("class", priority=9),
-    Column("cpu_work_s", title="work s", justify="right", priority=8),
-    Column("cpu_work_cv", title="cv", justify="right", priority=3),
-    Column("target_ms", title="target ms", justify="right", priority=7),
-    Column("cpu_request_millicores", title="request m", justify="right", priority=6),
-    Column("cpu_limit_millicores", title="limit m", justify="right", priority=6),
-    Column("pod_memory_mib", title="pod MiB", justify="right", priority=5),
+    ListColumn("service", priority=10),
+    ListColumn("class", priority=9),
+    ListColumn("cpu_work_s", title="work s", justify="right", priority=8),
+    ListColumn("cpu_work_cv", title="cv", justify="right", priority=3),
+    ListColumn("target_ms", title="target ms", justify="right", priority=7),
+    ListColumn("cpu_request_millicores", title="request m", justify="right", priority=6),
+    ListColumn("cpu_limit_millicores", title="limit m", justify="right", priority=6),
+    ListColumn("pod_memory_mib", title="pod MiB", justify="right", priority=5),
     EXTENDED,
-    Column("concurrency", title="at a time", justify="right", priority=4),
-    Column("payload_kib", title="payload KiB", justify="right", priority=2),
+    ListColumn("concurrency", title="at a time", justify="right", priority=4),
+    ListColumn("payload_kib", title="payload KiB", justify="right", priority=2),
 )
 
 
@@ -198,7 +198,7 @@ def _listed(amounts: Amounts) -> str:
     return ", ".join(f"{quantity(name, amount)} {name}" for name, amount in amounts)
 
 
-def _where_said(rows: Sequence[Mapping[str, Any]], columns: tuple[Column, ...]) -> tuple[Column, ...]:
+def _where_said(rows: Sequence[Mapping[str, Any]], columns: tuple[ListColumn, ...]) -> tuple[ListColumn, ...]:
     """The columns without `EXTENDED` where no row has extended resources."""
     return columns if any(row.get("extended") for row in rows) else tuple(c for c in columns if c is not EXTENDED)
 
@@ -237,7 +237,7 @@ def _print_tables(of: Fleet, *, whole: bool) -> None:
     _print_some([_service_row(s) for s in of.services], SERVICE_COLUMNS, "services", whole=True)
 
 
-def _print_some(rows: Sequence[dict[str, Any]], columns: Sequence[Column], what: str, *, whole: bool) -> None:
+def _print_some(rows: Sequence[dict[str, Any]], columns: Sequence[ListColumn], what: str, *, whole: bool) -> None:
     shown = rows if whole else rows[:ROWS_SHOWN]
     click.echo()
     print_rows(shown, _where_said(rows, tuple(columns)), "wide")

@@ -13,7 +13,7 @@ import click
 from tango.cli import names
 from tango.cli.bounds import Seconds
 from tango.cli.confirm import dry_run_option, would
-from tango.cli.output import Column, instant, output_option, print_mapping, print_rows, say
+from tango.cli.output import ListColumn, instant, output_option, print_mapping, print_rows, say
 from tango.cli.publishing import publisher
 from tango.domain.jobs import MOST_DEADLINE_S, MOST_PRIORITY, MOST_RETRIES, is_drawn
 from tango.domain.requests import RequestState
@@ -29,19 +29,19 @@ LOOK_S, LONGEST_LOOK_S = 0.1, 1.0
 """Seconds between two looks at a job that is waited for: the first, and the longest, to which they grow by half each time."""
 
 COLUMNS = (
-    Column("job", priority=10),
-    Column("service", priority=8),
-    Column("state", priority=9),
-    Column("exit_code", title="exit", justify="right", priority=9),
-    Column("attempts", justify="right", priority=6),
-    Column("node", priority=5),
-    Column("reason", priority=7),
-    Column("submitted_at_s", title="submitted", show=instant, priority=4),
-    Column("tenant", wide=True),
-    Column("priority", justify="right", wide=True),
-    Column("retries_used", justify="right", wide=True),
-    Column("key", wide=True),
-    Column("waiting", wide=True),
+    ListColumn("job", priority=10),
+    ListColumn("service", priority=8),
+    ListColumn("state", priority=9),
+    ListColumn("exit_code", title="exit", justify="right", priority=9),
+    ListColumn("attempts", justify="right", priority=6),
+    ListColumn("node", priority=5),
+    ListColumn("reason", priority=7),
+    ListColumn("submitted_at_s", title="submitted", show=instant, priority=4),
+    ListColumn("tenant", wide=True),
+    ListColumn("priority", justify="right", wide=True),
+    ListColumn("retries_used", justify="right", wide=True),
+    ListColumn("key", wide=True),
+    ListColumn("waiting", wide=True),
 )
 
 

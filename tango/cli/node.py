@@ -8,24 +8,24 @@ from typing import Any
 import click
 
 from tango.cli import names
-from tango.cli.output import Column, output_option, print_rows, share
+from tango.cli.output import ListColumn, output_option, print_rows, share
 
 COLUMNS = (
-    Column("cluster", priority=10),
-    Column("node", priority=10),
-    Column("ready", priority=9),
-    Column("open", priority=8),
-    Column("be_waits", title="no BE", priority=9),
-    Column("cpu_used_millicores", title="CPU used", justify="right", priority=6),
-    Column("cpu_allocatable_millicores", title="CPU", justify="right", priority=7),
-    Column("memory_used_mib", title="MiB used", justify="right", priority=4),
-    Column("memory_allocatable_mib", title="MiB", justify="right", priority=5),
-    Column("lc_pods", title="LC", justify="right", priority=5),
-    Column("be_pods", title="BE", justify="right", priority=5),
-    Column("other_pods", title="others", justify="right", priority=2),
-    Column("lc_cpu_pressure", title="LC lacks CPU", show=share, justify="right", priority=7),
-    Column("lc_throttled", title="quota used up", show=share, justify="right", priority=3),
-    Column("memory_pressure", title="memory short", show=share, justify="right", priority=6),
+    ListColumn("cluster", priority=10),
+    ListColumn("node", priority=10),
+    ListColumn("ready", priority=9),
+    ListColumn("open", priority=8),
+    ListColumn("be_waits", title="no BE", priority=9),
+    ListColumn("cpu_used_millicores", title="CPU used", justify="right", priority=6),
+    ListColumn("cpu_allocatable_millicores", title="CPU", justify="right", priority=7),
+    ListColumn("memory_used_mib", title="MiB used", justify="right", priority=4),
+    ListColumn("memory_allocatable_mib", title="MiB", justify="right", priority=5),
+    ListColumn("lc_pods", title="LC", justify="right", priority=5),
+    ListColumn("be_pods", title="BE", justify="right", priority=5),
+    ListColumn("other_pods", title="others", justify="right", priority=2),
+    ListColumn("lc_cpu_pressure", title="LC lacks CPU", show=share, justify="right", priority=7),
+    ListColumn("lc_throttled", title="quota used up", show=share, justify="right", priority=3),
+    ListColumn("memory_pressure", title="memory short", show=share, justify="right", priority=6),
 )
 
 

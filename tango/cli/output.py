@@ -37,7 +37,7 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class ListColumn:
     """One column of a listing: which key of the rows it shows, and how."""
 
     key: str
@@ -157,10 +157,10 @@ def duration(seconds: float) -> str:
 
 def print_rows(
     rows: Sequence[Mapping[str, Any]],
-    columns: Sequence[Column],
+    columns: Sequence[ListColumn],
     output: str,
     *,
-    wide_columns: Sequence[Column] = (),
+    wide_columns: Sequence[ListColumn] = (),
     empty: str = "Nothing to show.",
 ) -> None:
     """Print a listing on stdout in the format `output`, one of `OUTPUTS`.
@@ -184,7 +184,7 @@ def print_rows(
             say(f"left out, as they did not fit: {', '.join(missing)} (a wider terminal, or -o json, has them)")
 
 
-def print_pieces(pieces: Iterable[Sequence[Mapping[str, Any]]], columns: Sequence[Column], output: str) -> None:
+def print_pieces(pieces: Iterable[Sequence[Mapping[str, Any]]], columns: Sequence[ListColumn], output: str) -> None:
     """Print a listing that may be too long to be held: CSV, JSON and YAML are written piece by piece, a table when all is there.
 
     An end in the middle, as by an error, leaves JSON that does not parse: nobody can take a part for the whole.
@@ -218,14 +218,14 @@ def print_mapping(record: Mapping[str, Any], output: str, *, shares: Collection[
     if output in ("json", "yaml"):
         _print_data(plain(record), output)
     elif output == "csv":
-        _print_csv([record], [Column(key) for key in record])
+        _print_csv([record], [ListColumn(key) for key in record])
     else:
         shown = {key: share(record[key]) for key in shares if isinstance(record.get(key), float)}
         rows = [{"name": key, "value": shown.get(key, value)} for key, value in record.items()]
-        print_rows(rows, (Column("name", priority=10), Column("value", priority=10)), "table")
+        print_rows(rows, (ListColumn("name", priority=10), ListColumn("value", priority=10)), "table")
 
 
-def fitting_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column], *, width: int) -> Table:
+def fitting_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[ListColumn], *, width: int) -> Table:
     """A Rich table for a terminal of `width` character cells; columns that do not fit are dropped, lowest priority first.
 
     Columns of priority 10 stay even if they are too wide; Rich then cuts their texts when it prints.
@@ -254,7 +254,7 @@ def print_table(console: Console, table: Table) -> None:
         print(line.rstrip(), file=console.file)
 
 
-def _rich_table(columns: Sequence[Column], cells: Mapping[str, Sequence[str]], count: int) -> Table:
+def _rich_table(columns: Sequence[ListColumn], cells: Mapping[str, Sequence[str]], count: int) -> Table:
     from rich.table import Table
     from rich.text import Text
 
@@ -291,7 +291,7 @@ def _print_data(data: Any, output: str) -> None:
     sys.stdout.write(text + "\n")
 
 
-def _print_csv(rows: Iterable[Mapping[str, Any]], columns: Sequence[Column], *, heading: bool = True) -> None:
+def _print_csv(rows: Iterable[Mapping[str, Any]], columns: Sequence[ListColumn], *, heading: bool = True) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
     if heading:
         writer.writerow([column.key for column in columns])

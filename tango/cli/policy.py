@@ -8,14 +8,14 @@ from pathlib import Path
 import click
 
 from tango.cli import names
-from tango.cli.output import Column, output_option, print_mapping, print_rows, say
+from tango.cli.output import ListColumn, output_option, print_mapping, print_rows, say
 from tango.errors import UsageError
 
 LIST_COLUMNS = (
-    Column("kind", priority=10),
-    Column("policy", priority=10),
-    Column("from", priority=8),
-    Column("systems", priority=6),
+    ListColumn("kind", priority=10),
+    ListColumn("policy", priority=10),
+    ListColumn("from", priority=8),
+    ListColumn("systems", priority=6),
 )
 
 BE_TEMPLATE = '''"""A BE policy: places each pending request on a node, or leaves it waiting.

@@ -7,7 +7,7 @@ from dataclasses import replace
 from textwrap import shorten
 from typing import Any
 
-from tango.cli.output import Column
+from tango.cli.output import ListColumn
 from tango.domain.refusals import RefusalState
 
 
@@ -43,7 +43,7 @@ def told_shortly(rows: Sequence[Mapping[str, Any]]) -> str:
     return told(first) + (f"; and {len(rows) - 1} more" if len(rows) > 1 else "")
 
 
-def columns_for(columns: Sequence[Column], output: str) -> list[Column]:
+def columns_for(columns: Sequence[ListColumn], output: str) -> list[ListColumn]:
     """The columns with refusals in short, since one cell makes its column as wide for all rows; `-o wide` tells them whole."""
     return [replace(c, show=told_shortly) if c.show is told and output == "table" else c for c in columns]
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tango.cli.checkpoint_files import checkpoints_of
-from tango.cli.output import Column, print_mapping, print_rows, say
+from tango.cli.output import ListColumn, print_mapping, print_rows, say
 from tango.cli.progress import progress
 from tango.cli.workloads import systems_of, variations_of
 from tango.errors import UsageError
@@ -40,10 +40,10 @@ COMPARED = (
     Compared("resizes", "resizes", ""),
 )
 COLUMNS = (
-    Column("figure", priority=10),
-    Column("live", justify="right", priority=10),
-    Column("simulated", justify="right", priority=10),
-    Column("gap", justify="right", priority=10),
+    ListColumn("figure", priority=10),
+    ListColumn("live", justify="right", priority=10),
+    ListColumn("simulated", justify="right", priority=10),
+    ListColumn("gap", justify="right", priority=10),
 )
 
 

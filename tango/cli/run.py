@@ -15,7 +15,7 @@ import click
 from tango.cli import names
 from tango.cli.amounts import SIZE, SPAN
 from tango.cli.confirm import dry_run_option, require_yes, would, yes_option
-from tango.cli.output import OUTPUTS, Column, duration, instant, output_option, print_mapping, print_rows, say, share
+from tango.cli.output import OUTPUTS, ListColumn, duration, instant, output_option, print_mapping, print_rows, say, share
 from tango.cli.progress import RunProgress, spinner
 from tango.cli.publishing import publisher
 from tango.cli.trace_files import require_other_file, say_notes, selection_of
@@ -36,21 +36,21 @@ KINDS = ("replayed", "live", "simulated")
 STATUSES = tuple(RunStatus)
 
 RUN_COLUMNS = (
-    Column("run", priority=10),
-    Column("kind", priority=5),
-    Column("name", priority=6),
-    Column("status", priority=9),
-    Column("system", priority=8, show=lambda system: _shown_system(system)),
-    Column("fleet", priority=2),
-    Column("started_at_s", title="started", show=instant, priority=4),
-    Column("duration_s", title="duration", show=duration, justify="right", priority=5),
-    Column("accepted", justify="right", priority=7),
-    Column("terminal", justify="right", priority=3),
-    Column("lc_qos_rate", title="QoS rate", show=share, justify="right", priority=8),
-    Column("be_cpu_seconds_per_s", title="BE CPU-s/s", justify="right", priority=7),
-    Column("host_full", title="host full", show=share, justify="right", wide=True),
-    Column("seed", justify="right", wide=True),
-    Column("speed", justify="right", wide=True),
+    ListColumn("run", priority=10),
+    ListColumn("kind", priority=5),
+    ListColumn("name", priority=6),
+    ListColumn("status", priority=9),
+    ListColumn("system", priority=8, show=lambda system: _shown_system(system)),
+    ListColumn("fleet", priority=2),
+    ListColumn("started_at_s", title="started", show=instant, priority=4),
+    ListColumn("duration_s", title="duration", show=duration, justify="right", priority=5),
+    ListColumn("accepted", justify="right", priority=7),
+    ListColumn("terminal", justify="right", priority=3),
+    ListColumn("lc_qos_rate", title="QoS rate", show=share, justify="right", priority=8),
+    ListColumn("be_cpu_seconds_per_s", title="BE CPU-s/s", justify="right", priority=7),
+    ListColumn("host_full", title="host full", show=share, justify="right", wide=True),
+    ListColumn("seed", justify="right", wide=True),
+    ListColumn("speed", justify="right", wide=True),
 )
 
 REQUEST_PRIORITIES = {"request": 10, "state": 9, "latency_ms": 8, "service": 7, "node": 7, "reasons": 6, "words": 4}
@@ -60,24 +60,24 @@ HOST_FIGURES = ("host", "host_full", "host_used", "host_stolen", "release_ms_p95
 """Of `RunMetrics.details`, what machine output has of the host of a live run."""
 
 PRUNED_COLUMNS = (
-    Column("run", priority=10),
-    Column("kind", priority=5),
-    Column("name", priority=7),
-    Column("ended_at_s", title="ended", show=instant, priority=6),
-    Column("accepted", justify="right", priority=6),
-    Column("size_bytes", title="size", show=lambda count: _shown_size(count), justify="right", priority=8),
-    Column("why", priority=9),
+    ListColumn("run", priority=10),
+    ListColumn("kind", priority=5),
+    ListColumn("name", priority=7),
+    ListColumn("ended_at_s", title="ended", show=instant, priority=6),
+    ListColumn("accepted", justify="right", priority=6),
+    ListColumn("size_bytes", title="size", show=lambda count: _shown_size(count), justify="right", priority=8),
+    ListColumn("why", priority=9),
 )
 NEWEST_KEPT = 20
 """Finished runs of each kind that `prune` keeps where nothing else is said."""
 
 SHARE_COLUMNS = (
-    Column("cluster", priority=10),
-    Column("lc_requests", title="LC requests", justify="right"),
-    Column("lc_terminal", title="terminal at the centre", justify="right"),
-    Column("shipped_to", title="shipped to number", justify="right"),
-    Column("shipped_at_s", title="shipped at", show=instant, wide=True),
-    Column("away_since_s", title="away since", show=instant),
+    ListColumn("cluster", priority=10),
+    ListColumn("lc_requests", title="LC requests", justify="right"),
+    ListColumn("lc_terminal", title="terminal at the centre", justify="right"),
+    ListColumn("shipped_to", title="shipped to number", justify="right"),
+    ListColumn("shipped_at_s", title="shipped at", show=instant, wide=True),
+    ListColumn("away_since_s", title="away since", show=instant),
 )
 
 
@@ -469,15 +469,15 @@ def compare(run_ids: tuple[int, ...], output: str) -> None:
         for row in found
     ]
     columns = [
-        Column("service", priority=6),
-        Column("figure", priority=10),
-        Column(str(first), title=f"run {first}", justify="right", priority=9),
+        ListColumn("service", priority=6),
+        ListColumn("figure", priority=10),
+        ListColumn(str(first), title=f"run {first}", justify="right", priority=9),
     ]
     for other in others:
         columns += [
-            Column(str(other), title=f"run {other}", justify="right", priority=9),
-            Column(f"{other}-{first}", title="difference", justify="right", priority=8),
-            Column(f"{other}?", title="is", priority=7),
+            ListColumn(str(other), title=f"run {other}", justify="right", priority=9),
+            ListColumn(f"{other}-{first}", title="difference", justify="right", priority=8),
+            ListColumn(f"{other}?", title="is", priority=7),
         ]
     print_rows(rows, columns, output)
     for words in differs:
@@ -599,7 +599,7 @@ def requests(
         late=late,
         slowest=slowest,
     )
-    columns = tuple(Column(name, priority=REQUEST_PRIORITIES.get(name, 5)) for name in REQUEST_KEYS)
+    columns = tuple(ListColumn(name, priority=REQUEST_PRIORITIES.get(name, 5)) for name in REQUEST_KEYS)
     rows = stores.run_lists.requests(run_id, which, limit=limit)
     print_rows(rows, columns, output)
     if len(rows) == limit:

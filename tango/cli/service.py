@@ -12,7 +12,7 @@ import click
 from tango.cli import names
 from tango.cli.bounds import Seconds
 from tango.cli.confirm import dry_run_option, would
-from tango.cli.output import Column, output_option, print_mapping, print_rows, say
+from tango.cli.output import ListColumn, output_option, print_mapping, print_rows, say
 from tango.cli.refusals import columns_for, rows_of, told
 from tango.errors import NotInTime
 
@@ -31,16 +31,16 @@ def _ready(instances: Mapping[str, int]) -> str:
 
 
 COLUMNS = (
-    Column("name"),
-    Column("class"),
-    Column("target_ms", justify="right"),
-    Column("cpu_work_s", justify="right"),
-    Column("memory_mib", justify="right"),
-    Column("extended", show=lambda amounts: ", ".join(f"{quantity} {name}" for name, quantity in amounts.items())),
-    Column("instances_per_node", justify="right"),
-    Column("instances", title="ready", show=_ready, justify="right", priority=6),
-    Column("refusals", show=told, priority=4),
-    Column("image", wide=True),
+    ListColumn("name"),
+    ListColumn("class"),
+    ListColumn("target_ms", justify="right"),
+    ListColumn("cpu_work_s", justify="right"),
+    ListColumn("memory_mib", justify="right"),
+    ListColumn("extended", show=lambda amounts: ", ".join(f"{quantity} {name}" for name, quantity in amounts.items())),
+    ListColumn("instances_per_node", justify="right"),
+    ListColumn("instances", title="ready", show=_ready, justify="right", priority=6),
+    ListColumn("refusals", show=told, priority=4),
+    ListColumn("image", wide=True),
 )
 
 
@@ -161,10 +161,10 @@ def list_services(output: str) -> None:
 
 
 FIGURES = (
-    Column("figure"),
-    Column("declared", justify="right"),
-    Column("in_force", justify="right"),
-    Column("measured", justify="right"),
+    ListColumn("figure"),
+    ListColumn("declared", justify="right"),
+    ListColumn("in_force", justify="right"),
+    ListColumn("measured", justify="right"),
 )
 
 

@@ -9,7 +9,7 @@ import click
 from tango.analysis.compared_metrics import SHARES
 from tango.cli import names
 from tango.cli.checkpoint_files import checkpoints_of
-from tango.cli.output import Column, output_option, print_mapping, print_rows, say, share
+from tango.cli.output import ListColumn, output_option, print_mapping, print_rows, say, share
 from tango.cli.progress import progress, slow_start
 from tango.cli.workloads import fleet_text, rule_options, systems_of, variations_of, workload_options, workloads_of
 from tango.errors import UsageError
@@ -22,16 +22,16 @@ COMPILING = "Compiling the engine: once after an installation, for about a minut
 """Printed when a simulation does not move yet: numba compiles the engine at its first use and keeps the result on disk."""
 
 SERVICE_COLUMNS = (
-    Column("service", priority=10),
-    Column("service_class", title="class", priority=8),
-    Column("arrived", justify="right", priority=7),
-    Column("qos_rate", title="QoS rate", show=share, justify="right", priority=9),
-    Column("target_ms", justify="right", priority=6),
-    Column("latency_p50_ms", title="p50 ms", justify="right", priority=5),
-    Column("latency_p95_ms", title="p95 ms", justify="right", priority=5),
-    Column("latency_p99_ms", title="p99 ms", justify="right", priority=6),
-    Column("latency_p999_ms", title="p99.9 ms", justify="right", wide=True),
-    Column("cpu_seconds_per_s", title="CPU-s/s", justify="right", priority=7),
+    ListColumn("service", priority=10),
+    ListColumn("service_class", title="class", priority=8),
+    ListColumn("arrived", justify="right", priority=7),
+    ListColumn("qos_rate", title="QoS rate", show=share, justify="right", priority=9),
+    ListColumn("target_ms", justify="right", priority=6),
+    ListColumn("latency_p50_ms", title="p50 ms", justify="right", priority=5),
+    ListColumn("latency_p95_ms", title="p95 ms", justify="right", priority=5),
+    ListColumn("latency_p99_ms", title="p99 ms", justify="right", priority=6),
+    ListColumn("latency_p999_ms", title="p99.9 ms", justify="right", wide=True),
+    ListColumn("cpu_seconds_per_s", title="CPU-s/s", justify="right", priority=7),
 )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import click
 
 from tango.cli import names
-from tango.cli.output import Column, output_option, print_pieces, print_rows, say
+from tango.cli.output import ListColumn, output_option, print_pieces, print_rows, say
 from tango.domain.near_names import near_name
 from tango.errors import UsageError
 
@@ -85,7 +85,7 @@ def sql(
         names = _distinct(found.columns)
         print_pieces(
             ([dict(zip(names, row, strict=True)) for row in piece] for piece in found.pieces(most)),
-            [Column(name) for name in names],
+            [ListColumn(name) for name in names],
             output,
         )
     if found.is_cut:
@@ -96,7 +96,7 @@ def _print_queries(output: str) -> None:
     from tango.store.named_queries import QUERIES
 
     rows = [{"query": f"@{name}", "asks": query.asks, "of_a_run": query.needs_run} for name, query in QUERIES.items()]
-    print_rows(rows, (Column("query", priority=10), Column("asks", priority=9), Column("of_a_run", priority=5)), output)
+    print_rows(rows, (ListColumn("query", priority=10), ListColumn("asks", priority=9), ListColumn("of_a_run", priority=5)), output)
 
 
 def _print_schema(name: str | None, output: str) -> None:
@@ -105,14 +105,18 @@ def _print_schema(name: str | None, output: str) -> None:
 
     if name is None:
         tables = [{"name": n, "kind": kind_of(n), "group": d.group, "a_row_is": d.row} for n, d in DICTIONARY.items()]
-        print_rows(tables, (Column("name", priority=10), Column("kind", priority=5), Column("a_row_is", priority=9)), output)
+        print_rows(
+            tables, (ListColumn("name", priority=10), ListColumn("kind", priority=5), ListColumn("a_row_is", priority=9)), output
+        )
         return
     if name not in DICTIONARY:
         raise UsageError(f"there is no table or view {name!r}{near_name(name, DICTIONARY)}; `tango sql --schema` shows all")
     say(DICTIONARY[name].row)
     described = described_columns(name, columns_of(name))
     columns = [{"column": column, "type": type_of(name, column), "holds": text} for column, text in described.items()]
-    print_rows(columns, (Column("column", priority=10), Column("type", priority=5), Column("holds", priority=9)), output)
+    print_rows(
+        columns, (ListColumn("column", priority=10), ListColumn("type", priority=5), ListColumn("holds", priority=9)), output
+    )
 
 
 def _distinct(columns: Sequence[str]) -> list[str]:

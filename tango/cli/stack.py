@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tango.cli import names
-from tango.cli.output import Column, output_option, print_mapping, print_rows, say
+from tango.cli.output import ListColumn, output_option, print_mapping, print_rows, say
 from tango.cli.progress import Advance, progress
 from tango.files import usable
 
@@ -35,11 +35,11 @@ DETACHED_START_WITHIN_S = 700.0
 SLOW_START_S = 20.0
 """Seconds after which it is said what a start waits for."""
 STATUS_COLUMNS = (
-    Column("name", priority=10),
-    Column("state", priority=9),
-    Column("role", priority=6),
-    Column("pid", justify="right", priority=7),
-    Column("restarts", justify="right", priority=8),
+    ListColumn("name", priority=10),
+    ListColumn("state", priority=9),
+    ListColumn("role", priority=6),
+    ListColumn("pid", justify="right", priority=7),
+    ListColumn("restarts", justify="right", priority=8),
 )
 
 home_option = click.option(

@@ -8,20 +8,20 @@ import click
 
 from tango.cli import names
 from tango.cli.confirm import dry_run_option, require_yes, would, yes_option
-from tango.cli.output import Column, instant, output_option, print_mapping, print_rows
+from tango.cli.output import ListColumn, instant, output_option, print_mapping, print_rows
 
 if TYPE_CHECKING:
     from tango.domain.tokens import Token
     from tango.ports.tokens import TokenStore
 
 COLUMNS = (
-    Column("token", justify="right", priority=10),
-    Column("tenant", priority=9),
-    Column("name", priority=8),
-    Column("allows", priority=5),
-    Column("ends_with", title="ends with", priority=7),
-    Column("created_at_s", title="created", show=instant, priority=4),
-    Column("revoked_at_s", title="revoked", show=instant, priority=6),
+    ListColumn("token", justify="right", priority=10),
+    ListColumn("tenant", priority=9),
+    ListColumn("name", priority=8),
+    ListColumn("allows", priority=5),
+    ListColumn("ends_with", title="ends with", priority=7),
+    ListColumn("created_at_s", title="created", show=instant, priority=4),
+    ListColumn("revoked_at_s", title="revoked", show=instant, priority=6),
 )
 
 

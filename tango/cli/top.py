@@ -53,7 +53,7 @@ def top(once: bool, every_s: float, output: str, home: Path | None) -> None:
         raise UsageError(f"-o {output} prints one picture: say --once with it")
     from tango.bootstrap.stores import stores
 
-    look = Look(stores().live_view, _home(home))
+    look = PictureReader(stores().live_view, _home(home))
     if once:
         print_picture(look.all_of_it(), output)
         return
@@ -62,7 +62,7 @@ def top(once: bool, every_s: float, output: str, home: Path | None) -> None:
     watch(look, every_s=every_s)
 
 
-class Look:
+class PictureReader:
     """Reads what is shown. What fails is told in the picture, beside the last figures that there are."""
 
     def __init__(self, view: LiveView, home: Path) -> None:
@@ -130,7 +130,7 @@ def node_documents(nodes: LiveNodes) -> list[dict[str, Any]]:
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
-def watch(look: Look, *, every_s: float) -> None:
+def watch(look: PictureReader, *, every_s: float) -> None:
     """Show pictures until `q`, Ctrl-C or the end of standard input. The terminal is left as it was found."""
     from rich.live import Live
 

@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from tango.cli.output import Column, fitting_table, printable
+from tango.cli.output import ListColumn, fitting_table, printable
 from tango.cli.progress import seconds_text
 from tango.domain.live_view import LiveLately, LiveNodes, LiveNow, LiveRun
 
@@ -113,93 +113,93 @@ def _clock(unix_s: float) -> str:
 
 
 CLUSTERS = (
-    Column("cluster", priority=10),
-    Column("nodes", priority=9, justify="right"),
-    Column("state", priority=8, paint=paint_alarm),
-    Column("cpu", title="CPU", priority=9, paint=paint_parts),
-    Column("lc", title="LC", show=_cores, priority=8, justify="right"),
-    Column("be", title="BE", show=_cores, priority=8, justify="right"),
-    Column("cores", title="of cores", show=_cores, priority=7, justify="right"),
-    Column("used", show=_cores, priority=6, justify="right"),
-    Column("memory", show=per_cent, priority=5, justify="right"),
-    Column("pods", priority=4, justify="right"),
-    Column("under_way", title="LC now", priority=7, justify="right"),
-    Column("late", priority=6, justify="right", paint=paint_alarm),
+    ListColumn("cluster", priority=10),
+    ListColumn("nodes", priority=9, justify="right"),
+    ListColumn("state", priority=8, paint=paint_alarm),
+    ListColumn("cpu", title="CPU", priority=9, paint=paint_parts),
+    ListColumn("lc", title="LC", show=_cores, priority=8, justify="right"),
+    ListColumn("be", title="BE", show=_cores, priority=8, justify="right"),
+    ListColumn("cores", title="of cores", show=_cores, priority=7, justify="right"),
+    ListColumn("used", show=_cores, priority=6, justify="right"),
+    ListColumn("memory", show=per_cent, priority=5, justify="right"),
+    ListColumn("pods", priority=4, justify="right"),
+    ListColumn("under_way", title="LC now", priority=7, justify="right"),
+    ListColumn("late", priority=6, justify="right", paint=paint_alarm),
 )
 NODES = (
-    Column("cluster", priority=9),
-    Column("node", priority=10),
-    Column("state", priority=9, paint=paint_alarm),
-    Column("cpu", title="CPU", priority=9, paint=paint_parts),
-    Column("lc", title="LC", show=_cores, priority=8, justify="right"),
-    Column("be", title="BE", show=_cores, priority=8, justify="right"),
-    Column("cores", title="of cores", show=_cores, priority=7, justify="right"),
-    Column("used", show=_cores, priority=6, justify="right"),
-    Column("memory", title="MiB held", show=per_cent, priority=6, justify="right"),
-    Column("pods", title="pods LC+BE", priority=4, justify="right"),
-    Column("pressure", title="LC lacks", show=per_cent, priority=5, justify="right"),
+    ListColumn("cluster", priority=9),
+    ListColumn("node", priority=10),
+    ListColumn("state", priority=9, paint=paint_alarm),
+    ListColumn("cpu", title="CPU", priority=9, paint=paint_parts),
+    ListColumn("lc", title="LC", show=_cores, priority=8, justify="right"),
+    ListColumn("be", title="BE", show=_cores, priority=8, justify="right"),
+    ListColumn("cores", title="of cores", show=_cores, priority=7, justify="right"),
+    ListColumn("used", show=_cores, priority=6, justify="right"),
+    ListColumn("memory", title="MiB held", show=per_cent, priority=6, justify="right"),
+    ListColumn("pods", title="pods LC+BE", priority=4, justify="right"),
+    ListColumn("pressure", title="LC lacks", show=per_cent, priority=5, justify="right"),
 )
 SERVICES = (
-    Column("service", priority=10),
-    Column("class", priority=5),
-    Column("target_ms", title="target", show=_milliseconds, priority=6, justify="right"),
-    Column("rate", title="in time", show=per_cent, priority=9, justify="right"),
-    Column("line", title="last minutes", priority=7),
-    Column("ended", show=lambda n: f"{n:,}", priority=7, justify="right"),
-    Column("missed", show=lambda n: f"{n:,}", priority=8, justify="right"),
-    Column("lost", show=lambda n: f"{n:,}", priority=4, justify="right"),
-    Column("p50", show=_milliseconds, priority=3, justify="right"),
-    Column("p95", show=_milliseconds, priority=6, justify="right"),
+    ListColumn("service", priority=10),
+    ListColumn("class", priority=5),
+    ListColumn("target_ms", title="target", show=_milliseconds, priority=6, justify="right"),
+    ListColumn("rate", title="in time", show=per_cent, priority=9, justify="right"),
+    ListColumn("line", title="last minutes", priority=7),
+    ListColumn("ended", show=lambda n: f"{n:,}", priority=7, justify="right"),
+    ListColumn("missed", show=lambda n: f"{n:,}", priority=8, justify="right"),
+    ListColumn("lost", show=lambda n: f"{n:,}", priority=4, justify="right"),
+    ListColumn("p50", show=_milliseconds, priority=3, justify="right"),
+    ListColumn("p95", show=_milliseconds, priority=6, justify="right"),
 )
 QUEUE = (
-    Column("waiting", title="waiting for", priority=10),
-    Column("cluster", priority=8),
-    Column("state", priority=5),
-    Column("requests", show=lambda n: f"{n:,}", priority=9, justify="right"),
-    Column("oldest_s", title="oldest", show=seconds_text, priority=9, justify="right"),
+    ListColumn("waiting", title="waiting for", priority=10),
+    ListColumn("cluster", priority=8),
+    ListColumn("state", priority=5),
+    ListColumn("requests", show=lambda n: f"{n:,}", priority=9, justify="right"),
+    ListColumn("oldest_s", title="oldest", show=seconds_text, priority=9, justify="right"),
 )
 QUEUE_BY_SERVICE = tuple(column for column in QUEUE if column.key not in ("cluster", "state"))
 RUNS = (
-    Column("run", priority=10, justify="right"),
-    Column("name", priority=6),
-    Column("system", priority=7),
-    Column("status", priority=8),
-    Column("progress", priority=8),
-    Column("elapsed", show=seconds_text, priority=6, justify="right"),
-    Column("waiting", show=lambda n: f"{n:,}", priority=5, justify="right"),
-    Column("in_flight", title="runs", show=lambda n: f"{n:,}", priority=5, justify="right"),
-    Column("rate", title="QoS so far", show=per_cent, priority=9, justify="right"),
-    Column("lost", show=lambda n: f"{n:,}", priority=4, justify="right"),
+    ListColumn("run", priority=10, justify="right"),
+    ListColumn("name", priority=6),
+    ListColumn("system", priority=7),
+    ListColumn("status", priority=8),
+    ListColumn("progress", priority=8),
+    ListColumn("elapsed", show=seconds_text, priority=6, justify="right"),
+    ListColumn("waiting", show=lambda n: f"{n:,}", priority=5, justify="right"),
+    ListColumn("in_flight", title="runs", show=lambda n: f"{n:,}", priority=5, justify="right"),
+    ListColumn("rate", title="QoS so far", show=per_cent, priority=9, justify="right"),
+    ListColumn("lost", show=lambda n: f"{n:,}", priority=4, justify="right"),
 )
 DECIDED = (
-    Column("decides", priority=10),
-    Column("policy", priority=9),
-    Column("checkpoint", priority=5),
-    Column("cycles", show=lambda n: f"{n:,}", priority=7, justify="right"),
-    Column("placed", show=lambda n: f"{n:,}", priority=8, justify="right"),
-    Column("unplaced", show=lambda n: f"{n:,}", priority=8, justify="right"),
-    Column("shed", show=lambda n: f"{n:,}", priority=6, justify="right"),
-    Column("p50", show=_milliseconds, priority=7, justify="right"),
-    Column("p99", show=_milliseconds, priority=6, justify="right"),
+    ListColumn("decides", priority=10),
+    ListColumn("policy", priority=9),
+    ListColumn("checkpoint", priority=5),
+    ListColumn("cycles", show=lambda n: f"{n:,}", priority=7, justify="right"),
+    ListColumn("placed", show=lambda n: f"{n:,}", priority=8, justify="right"),
+    ListColumn("unplaced", show=lambda n: f"{n:,}", priority=8, justify="right"),
+    ListColumn("shed", show=lambda n: f"{n:,}", priority=6, justify="right"),
+    ListColumn("p50", show=_milliseconds, priority=7, justify="right"),
+    ListColumn("p99", show=_milliseconds, priority=6, justify="right"),
 )
 DECISIONS = (
-    Column("at", show=_clock, priority=9),
-    Column("decides", priority=10),
-    Column("cluster", priority=8),
-    Column("policy", priority=8),
-    Column("considered", justify="right", priority=7),
-    Column("placed", justify="right", priority=9),
-    Column("unplaced", justify="right", priority=6),
-    Column("shed", justify="right", priority=5),
-    Column("ms", show=lambda ms: f"{ms:.1f}", justify="right", priority=8),
-    Column("note", priority=7),
+    ListColumn("at", show=_clock, priority=9),
+    ListColumn("decides", priority=10),
+    ListColumn("cluster", priority=8),
+    ListColumn("policy", priority=8),
+    ListColumn("considered", justify="right", priority=7),
+    ListColumn("placed", justify="right", priority=9),
+    ListColumn("unplaced", justify="right", priority=6),
+    ListColumn("shed", justify="right", priority=5),
+    ListColumn("ms", show=lambda ms: f"{ms:.1f}", justify="right", priority=8),
+    ListColumn("note", priority=7),
 )
 PROCESSES = (
-    Column("name", priority=10),
-    Column("state", priority=9, paint=paint_alarm),
-    Column("role", priority=6),
-    Column("pid", justify="right", priority=7),
-    Column("restarts", justify="right", priority=8),
+    ListColumn("name", priority=10),
+    ListColumn("state", priority=9, paint=paint_alarm),
+    ListColumn("role", priority=6),
+    ListColumn("pid", justify="right", priority=7),
+    ListColumn("restarts", justify="right", priority=8),
 )
 
 
@@ -444,7 +444,7 @@ def shared_lines(wanted: Sequence[int], lines: int) -> list[int]:
     return given
 
 
-def _table(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column], lines: int, width: int) -> list[RenderableType]:
+def _table(rows: Sequence[Mapping[str, Any]], columns: Sequence[ListColumn], lines: int, width: int) -> list[RenderableType]:
     """A heading and rows in so many lines; where there are more rows, the last line tells how many."""
     room = lines - 1
     if room < 1:
@@ -462,7 +462,7 @@ def _table(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column], lines: 
 
 def _listing(screen: Screen, view: str, offset: int, lines: int, width: int) -> tuple[list[RenderableType], int]:
     now, lately = screen.now, screen.lately
-    columns: Sequence[Column] = PROCESSES
+    columns: Sequence[ListColumn] = PROCESSES
     rows: Sequence[Mapping[str, Any]] = screen.processes
     if view != "processes":
         if now is None or lately is None:

@@ -11,7 +11,7 @@ import click
 
 from tango.cli import names
 from tango.cli.confirm import force_option, require_free
-from tango.cli.output import Column, output_option, print_rows, say, share
+from tango.cli.output import ListColumn, output_option, print_rows, say, share
 from tango.cli.progress import progress
 from tango.cli.workloads import built_in_systems
 from tango.errors import UsageError
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from tango.experiments.tuning import Candidate
 
 COLUMNS = (
-    Column("system", priority=10),
-    Column("evaluations", justify="right", priority=7),
-    Column("score", justify="right", priority=9),
-    Column("default_score", title="by default", justify="right", priority=8),
-    Column("lc_qos_rate", title="QoS rate", show=share, justify="right", priority=6),
-    Column("be_share_of_bound", title="BE of bound", show=share, justify="right", priority=6),
-    Column("settings", priority=5),
+    ListColumn("system", priority=10),
+    ListColumn("evaluations", justify="right", priority=7),
+    ListColumn("score", justify="right", priority=9),
+    ListColumn("default_score", title="by default", justify="right", priority=8),
+    ListColumn("lc_qos_rate", title="QoS rate", show=share, justify="right", priority=6),
+    ListColumn("be_share_of_bound", title="BE of bound", show=share, justify="right", priority=6),
+    ListColumn("settings", priority=5),
 )
 
 

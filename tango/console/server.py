@@ -19,7 +19,7 @@ from tango.console.documents import cluster_document, fleet_document, lately_doc
 from tango.console.live import Subject, Told, encoded
 from tango.console.pages import PAGES, Page, login_html, page_html
 from tango.console.reads import Does, Reads
-from tango.console.session import COOKIE, LASTS_S, Door, Visitor
+from tango.console.session import COOKIE, LASTS_S, ConsoleDoor, Visitor
 from tango.domain.identity import RequestKey
 from tango.errors import StoreUnavailable, TangoError, UsageError
 
@@ -82,7 +82,7 @@ class Watching:
 class Console:
     """The application. Its streams end when it is closed."""
 
-    def __init__(self, reads: Reads, does: Does, door: Door, *, hosts: Iterable[str]) -> None:
+    def __init__(self, reads: Reads, does: Does, door: ConsoleDoor, *, hosts: Iterable[str]) -> None:
         """`hosts` are the names by which browsers may call it: a page of elsewhere cannot reach it under a name of its own."""
         self._reads, self._does, self._door, self._hosts = reads, does, door, frozenset(hosts)
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="console")

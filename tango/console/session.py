@@ -29,7 +29,7 @@ class Visitor:
     name: str
 
 
-class Door:
+class ConsoleDoor:
     """Checks tokens and cookies against the one token of this console."""
 
     def __init__(self, token: str, *, clock_s: Callable[[], float] = time.time) -> None:

@@ -26,7 +26,7 @@ Load = Callable[[str, bytes, str], BePolicy]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
+class ShadowCandidate:
     """The checkpoint that decides in the shadow: its decisions are recorded and not acted on."""
 
     digest: str
@@ -46,7 +46,7 @@ class RolesFollowed:
         self._live_digest = ""
         self.live: BePolicy | None = None
         """The promoted policy; None: the scheduler's own file decides."""
-        self.candidate: Candidate | None = None
+        self.candidate: ShadowCandidate | None = None
         self.remark = ""
         """For the decision row: which promoted checkpoint cannot be used, and why. Empty where all is well."""
 
@@ -91,7 +91,7 @@ class RolesFollowed:
             self.candidate = None
             return
         policy, refused = self._loaded(roles.shadow, None)
-        self.candidate = Candidate(digest=roles.shadow, policy=policy, refused=refused)
+        self.candidate = ShadowCandidate(digest=roles.shadow, policy=policy, refused=refused)
 
     def _loaded(self, digest: str, expected: str | None) -> tuple[BePolicy | None, str]:
         """The policy, or the reason why there is none; what was loaded or refused now is reported to the registry."""

@@ -31,7 +31,7 @@ class InstancePlan:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class StandingInstance:
     """An LC pod that has not ended."""
 
     pod: str
@@ -41,7 +41,7 @@ class Standing:
     ready: bool
 
 
-def outdated(services: Sequence[Service], standing: Sequence[Standing]) -> tuple[str, ...]:
+def outdated(services: Sequence[Service], standing: Sequence[StandingInstance]) -> tuple[str, ...]:
     """Instances to end now because their service's pods have been declared anew; they are made again of the new declaration.
 
     Of each service at most a quarter of the instances, one at least, is away at a time: what is not ready counts as away, and an outdated

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tango.control.pressed_nodes import PressedNodes
-from tango.domain.explanation import DeferredResize, Explanation, Known, LcFacts, PendingFacts, Place, Standing
+from tango.domain.explanation import DeferredResize, Explanation, Known, LcFacts, PendingFacts, Place, RequestStanding
 from tango.domain.identity import NodeKey, RequestKey, parts_of_pod
 from tango.domain.lifecycle import TERMINAL
 from tango.domain.observations import InstanceState
@@ -46,7 +46,7 @@ _BE_POD = re.compile(r"be-r(\d+)-(\d+)-e\d+", re.ASCII)
 class ExplainedRequest:
     """A request with why it stands where it stands, and its way to there."""
 
-    standing: Standing
+    standing: RequestStanding
     explanation: Explanation
     history: tuple[Moment, ...]
 
@@ -240,7 +240,7 @@ def place_of(system: str, settings: BeSettings) -> Place:
     return placed
 
 
-def _row_of(standing: Standing, snapshot: FleetSnapshot) -> BePending | None:
+def _row_of(standing: RequestStanding, snapshot: FleetSnapshot) -> BePending | None:
     """The request as a placement sees it; None where its service or cluster is not in the snapshot."""
     names = [service.name for service in snapshot.services]
     if standing.service not in names or standing.entry_cluster not in snapshot.clusters:

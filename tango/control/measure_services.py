@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tango.domain.memory_by_load import NO_SAMPLES, Instance, MemoryByLoad
+from tango.domain.memory_by_load import NO_SAMPLES, MeasuredInstance, MemoryByLoad
 from tango.domain.observations import PodEnd, ServiceUsage
 from tango.domain.quantities import parse_quantity
 from tango.domain.services import Service
@@ -30,7 +30,7 @@ class _Pod:
     read_at_s: float
     cores_s: float = 0.0
     over_s: float = 0.0
-    memory: Instance = field(default_factory=Instance)
+    memory: MeasuredInstance = field(default_factory=MeasuredInstance)
 
 
 class ServiceMeter:
@@ -81,7 +81,7 @@ class ServiceMeter:
                 self._sample(service, at.memory, found, in_flight.get(where, 0.0) / at_node[where])
         self._pods = seen
 
-    def _sample(self, service: Service, instance: Instance, found: Json, load: float) -> None:
+    def _sample(self, service: Service, instance: MeasuredInstance, found: Json, load: float) -> None:
         """The memory of the container that answers; once for each figure of the metrics' server, which has a new one every 10 to 15 s."""
         measured_at = str(found.get("timestamp") or "")
         if measured_at and measured_at == instance.read_at:

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from tango.control.deploy_instances import Creation, Standing, instance_name
+from tango.control.deploy_instances import Creation, StandingInstance, instance_name
 from tango.domain.fleet import MOST_PODS
 from tango.domain.identity import pod_in
 from tango.domain.lifecycle import Event, Outcome, after_disruption
@@ -262,12 +262,12 @@ def _instance(
     )
 
 
-def standing(pod: Json) -> Standing | None:
+def standing(pod: Json) -> StandingInstance | None:
     """An LC pod as `deploy_instances` asks for it; None for one that has ended or is being deleted."""
     metadata = pod["metadata"]
     if is_over(pod) or "deletionTimestamp" in metadata:
         return None
-    return Standing(metadata["name"], metadata["labels"].get(SERVICE, ""), _revision(pod), _is_ready(pod))
+    return StandingInstance(metadata["name"], metadata["labels"].get(SERVICE, ""), _revision(pod), _is_ready(pod))
 
 
 def _revision(pod: Json) -> str:

@@ -18,7 +18,7 @@ from tango.domain.snapshot import FleetSnapshot
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rollout:
+class ServiceRollout:
     """One service at one instant."""
 
     service: str
@@ -43,7 +43,7 @@ class Rollout:
 
 def rollout(
     service: Service, snapshot: FleetSnapshot, instances: Iterable[tuple[str, InstanceState]], refusals: Iterable[RefusalState]
-) -> Rollout:
+) -> ServiceRollout:
     """Of an LC service; of one that adopts pods at least one is wanted, since how many there are is their owner's to say.
 
     `snapshot` is the fleet as last observed, `instances` those of all services with their clusters.
@@ -64,7 +64,7 @@ def rollout(
         wanted = nodes * service.instances_per_node
         if not nodes:
             why.append("no node is ready and may run it")
-    return Rollout(
+    return ServiceRollout(
         service=service.name,
         ready=sum(i.ready for i in current),
         wanted=wanted,

@@ -9,7 +9,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from tango.control.checkpoint_roles import Candidate
+from tango.control.checkpoint_roles import ShadowCandidate
 from tango.domain.checkpoints import SHORT, ShadowDecision
 from tango.domain.plans import BePlan
 from tango.domain.requests import BePending
@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 
 
 def shadow_decision(
-    candidate: Candidate, pending: BePending, snapshot: FleetSnapshot, done: BePlan, done_ms: float, settings: BeSettings
+    candidate: ShadowCandidate, pending: BePending, snapshot: FleetSnapshot, done: BePlan, done_ms: float, settings: BeSettings
 ) -> ShadowDecision:
     """The decision of the candidate for the same requests and fleet for which `done` was decided.
 

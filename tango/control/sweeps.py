@@ -20,7 +20,7 @@ import structlog
 from tango.analysis.comparison import CellResult
 from tango.control.checkpoints import register_missing
 from tango.domain.checkpoints import CheckpointFile
-from tango.domain.simulations import NewSimulation, SimulationState
+from tango.domain.simulations import NewSimulation, SimulationProgress
 from tango.errors import BrokerUnavailable, TangoError
 from tango.ports.checkpoints import CheckpointStore
 from tango.ports.messages import Publisher
@@ -143,7 +143,7 @@ class Sweep:
             raise TangoError(f"{len(failures)} of {len(order.cells)} cells failed; the others are kept:\n" + "\n".join(failures))
         return [results[k] for k in range(len(order.cells))]
 
-    def ended(self, run_ids: Sequence[int], *, nobody: Callable[[], None]) -> Iterator[SimulationState]:
+    def ended(self, run_ids: Sequence[int], *, nobody: Callable[[], None]) -> Iterator[SimulationProgress]:
         """Each run once, as it ends. Publishes what nobody has taken again, and calls `nobody` when no worker is at work.
 
         Without a deadline on purpose: a sweep may take hours, and workers may be started after it. Runs deleted meanwhile are not waited

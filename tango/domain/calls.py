@@ -144,7 +144,7 @@ def key_taken(sent: CallerRequest, first: RequestKey) -> KeyTaken:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class CallStanding:
     """How a caller's request stands."""
 
     state: RequestState

@@ -27,7 +27,7 @@ NAMED_AHEAD = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class RequestStanding:
     """A request as its rows have it. Times are wall seconds since its run's zero."""
 
     key: RequestKey
@@ -119,7 +119,7 @@ class LcFacts:
 class Known:
     """Everything that an explanation is made of. What is not known is left out, and the explanation says less then."""
 
-    standing: Standing
+    standing: RequestStanding
     is_declared: bool = True
     """Whether its service is declared."""
     away_s: Mapping[str, float] = field(default_factory=dict)

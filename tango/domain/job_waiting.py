@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tango.domain.explanation import Known, Standing
+from tango.domain.explanation import Known, RequestStanding
 from tango.domain.jobs import Job
 from tango.domain.requests import RequestState
 from tango.domain.services import ServiceClass
@@ -15,7 +15,7 @@ def waiting_words(job: Job) -> str:
     """What it waits for, before it runs; empty from then on. Whoever gathers the fleet knows more: the nodes, and who is ahead."""
     if job.state not in _BEFORE_IT_RUNS:
         return ""
-    standing = Standing(
+    standing = RequestStanding(
         key=job.key,
         service_class=ServiceClass.BE,
         service=job.service,

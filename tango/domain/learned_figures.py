@@ -6,7 +6,7 @@ import dataclasses
 import math
 from typing import Any
 
-from tango.domain.memory_by_load import Line
+from tango.domain.memory_by_load import FittedLine
 from tango.domain.observations import MeasuredService
 from tango.domain.services import Service, ServiceClass
 
@@ -42,7 +42,7 @@ def learned(service: Service, measured: MeasuredService) -> Service:
     return dataclasses.replace(service, **news) if news else service
 
 
-def request_memory_mib(instance_mib: int, line: Line) -> int:
+def request_memory_mib(instance_mib: int, line: FittedLine) -> int:
     """What one request counts as, so that as many as its instance is given at a time (`Service.concurrency`) fit beside what the instance
     holds without any: MiB, from 1 to all of it."""
     at_once = math.floor((instance_mib - line.idle) / (HEADROOM * line.per_request))

@@ -26,7 +26,7 @@ LEAST_EXPLAINED = 0.5
 error alone looks smaller than it is."""
 
 
-class Line(NamedTuple):
+class FittedLine(NamedTuple):
     """What was fitted, in MiB."""
 
     per_request: float
@@ -51,7 +51,7 @@ class MemoryByLoad:
     def __add__(self, other: MemoryByLoad) -> MemoryByLoad:
         return MemoryByLoad(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)})
 
-    def line(self) -> Line | None:
+    def line(self) -> FittedLine | None:
         """The fitted line; None where the samples do not tell one."""
         if self.degrees < LEAST_DEGREES or self.load_spread < self.degrees * LEAST_VARIANCE or not self.both_spread > 0.0:
             return None
@@ -61,13 +61,13 @@ class MemoryByLoad:
         error = math.sqrt(left / (self.degrees - 1.0) / self.load_spread)
         if explained < LEAST_EXPLAINED * self.memory_spread or error > MOST_ERROR * slope:
             return None
-        return Line(per_request=slope, idle=max(0.0, (self.memory - slope * self.loads) / self.samples))
+        return FittedLine(per_request=slope, idle=max(0.0, (self.memory - slope * self.loads) / self.samples))
 
 
 NO_SAMPLES = MemoryByLoad()
 
 
-class Instance:
+class MeasuredInstance:
     """One instance while it is measured: gives what each sample adds to the sums."""
 
     __slots__ = ("_load", "_memory", "_samples", "read_at")

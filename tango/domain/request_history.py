@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tango.domain.explanation import Standing
+from tango.domain.explanation import RequestStanding
 from tango.domain.lifecycle import TERMINAL
 from tango.domain.requests import RequestState
 
@@ -44,7 +44,7 @@ class Moment:
     words: str = ""
 
 
-def history(standing: Standing, attempts: Sequence[EndedAttempt]) -> tuple[Moment, ...]:
+def history(standing: RequestStanding, attempts: Sequence[EndedAttempt]) -> tuple[Moment, ...]:
     """What has happened to a request, in time; of moments at one instant, in the order of its life."""
     found = [Moment(at_s=standing.due_s, what="due", words=f"at cluster {standing.entry_cluster}")]
     released = RequestState.RELEASED

@@ -55,7 +55,7 @@ class ClaimedSimulation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SimulationState:
+class SimulationProgress:
     """The progress of a simulated run."""
 
     run_id: int

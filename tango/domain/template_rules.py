@@ -45,7 +45,7 @@ Path = tuple[str | int, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class TemplateProblem:
     """The first thing in a template that cannot stay."""
 
     path: Path
@@ -64,7 +64,7 @@ def written(path: Path, root: str = "spec.template") -> str:
     return text
 
 
-def problem_of(template: Any, *, lc: bool, container: str = "", allowed: Collection[str] = ()) -> Problem | None:
+def problem_of(template: Any, *, lc: bool, container: str = "", allowed: Collection[str] = ()) -> TemplateProblem | None:
     """The first problem of a template, None for one that Tango can run.
 
     `lc`: whether instances are made of it, or pods of BE requests. `container`: the service's, empty for the default one. `allowed`: names
@@ -74,7 +74,7 @@ def problem_of(template: Any, *, lc: bool, container: str = "", allowed: Collect
     return shape if shape is not None else next(_rules(template, lc, container or default_container(template), allowed), None)
 
 
-def unknown_volume_of(template: Json) -> Problem | None:
+def unknown_volume_of(template: Json) -> TemplateProblem | None:
     """The first mount of a template without a `problem_of` that names none of its volumes: no API server takes such a pod.
 
     Not one of the rules of `problem_of`, by which services that were declared earlier are read from the store again.
@@ -89,14 +89,14 @@ def unknown_volume_of(template: Json) -> Problem | None:
                 if name not in volumes:
                     among = f"spec.volumes has {', '.join(volumes)}" if volumes else "spec.volumes has none"
                     near = near_name(str(name), volumes)
-                    return Problem(("spec", key, k, mounts, m, "name"), _told(name), f"the name of a volume{near}; {among}")
+                    return TemplateProblem(("spec", key, k, mounts, m, "name"), _told(name), f"the name of a volume{near}; {among}")
     return None
 
 
-def _shape(template: Any) -> Iterator[Problem]:
+def _shape(template: Any) -> Iterator[TemplateProblem]:
     """What is read below has the type that is expected there."""
     if not isinstance(template, Mapping):
-        yield Problem((), _told(template), "a PodTemplateSpec: metadata and spec")
+        yield TemplateProblem((), _told(template), "a PodTemplateSpec: metadata and spec")
         return
     yield from _unknown((), template, frozenset({"metadata", "spec"}))
     metadata = template.get("metadata") or {}
@@ -107,7 +107,7 @@ def _shape(template: Any) -> Iterator[Problem]:
         yield from _mapping(("metadata", key), found)
         for name, value in found.items():
             if not isinstance(value, str):
-                yield Problem(("metadata", key, name), _told(value), "a text; put it in quotes")
+                yield TemplateProblem(("metadata", key, name), _told(value), "a text; put it in quotes")
     spec = template.get("spec")
     yield from _mapping(("spec",), spec)
     assert isinstance(spec, Mapping)
@@ -115,55 +115,55 @@ def _shape(template: Any) -> Iterator[Problem]:
     for key in ("containers", "initContainers"):
         listed = spec.get(key) or []
         if not isinstance(listed, list) or (key == "containers" and not listed):
-            yield Problem(("spec", key), _told(listed), "a list of containers")
+            yield TemplateProblem(("spec", key), _told(listed), "a list of containers")
         for k, container in enumerate(listed):
             yield from _container_shape(("spec", key, k), container)
     for key in ("tolerations", "topologySpreadConstraints", "schedulingGates"):
         if not isinstance(spec.get(key) or [], list):
-            yield Problem(("spec", key), _told(spec[key]), "a list")
+            yield TemplateProblem(("spec", key), _told(spec[key]), "a list")
     for key in ("nodeSelector", "affinity", "overhead"):
         yield from _mapping(("spec", key), spec.get(key) or {})
     grace = spec.get("terminationGracePeriodSeconds", 30)
     if isinstance(grace, bool) or not isinstance(grace, int) or grace < 0:
-        yield Problem(("spec", "terminationGracePeriodSeconds"), _told(grace), "whole seconds, 0 or more")
+        yield TemplateProblem(("spec", "terminationGracePeriodSeconds"), _told(grace), "whole seconds, 0 or more")
 
 
-def _container_shape(at: Path, container: Any) -> Iterator[Problem]:
+def _container_shape(at: Path, container: Any) -> Iterator[TemplateProblem]:
     yield from _mapping(at, container)
     yield from _unknown(at, container, _CONTAINER)
     for key in ("name", "image"):
         if not isinstance(container.get(key), str) or not container[key]:
-            yield Problem((*at, key), _told(container.get(key)), "a text")
+            yield TemplateProblem((*at, key), _told(container.get(key)), "a text")
     for key in ("command", "args"):
         words = container.get(key) or []
         if not isinstance(words, list):
-            yield Problem((*at, key), _told(words), "a list of texts")
+            yield TemplateProblem((*at, key), _told(words), "a list of texts")
         for k, word in enumerate(words):
             if not isinstance(word, str):
-                yield Problem((*at, key, k), _told(word), "a text; put it in quotes")
+                yield TemplateProblem((*at, key, k), _told(word), "a text; put it in quotes")
     for key in ("env", "ports", "envFrom", "resizePolicy", "volumeMounts", "volumeDevices"):
         listed = container.get(key) or []
         if not isinstance(listed, list):
-            yield Problem((*at, key), _told(listed), "a list")
+            yield TemplateProblem((*at, key), _told(listed), "a list")
         for k, item in enumerate(listed):
             yield from _mapping((*at, key, k), item)
     yield from _variables_and_ports(at, container)
     yield from _quantities((*at, "resources"), container.get("resources") or {})
 
 
-def _variables_and_ports(at: Path, container: Json) -> Iterator[Problem]:
+def _variables_and_ports(at: Path, container: Json) -> Iterator[TemplateProblem]:
     for k, variable in enumerate(container.get("env") or []):
         if not isinstance(variable.get("name"), str) or not variable["name"]:
-            yield Problem((*at, "env", k, "name"), _told(variable.get("name")), "the variable's name")
+            yield TemplateProblem((*at, "env", k, "name"), _told(variable.get("name")), "the variable's name")
         if not isinstance(variable.get("value") or "", str):
-            yield Problem((*at, "env", k, "value"), _told(variable["value"]), "a text; put it in quotes")
+            yield TemplateProblem((*at, "env", k, "value"), _told(variable["value"]), "a text; put it in quotes")
     for k, port in enumerate(container.get("ports") or []):
         number = port.get("containerPort")
         if isinstance(number, bool) or not isinstance(number, int) or not 0 < number < 65536:
-            yield Problem((*at, "ports", k, "containerPort"), _told(number), "a port from 1 to 65535")
+            yield TemplateProblem((*at, "ports", k, "containerPort"), _told(number), "a port from 1 to 65535")
 
 
-def _quantities(at: Path, resources: Any) -> Iterator[Problem]:
+def _quantities(at: Path, resources: Any) -> Iterator[TemplateProblem]:
     yield from _mapping(at, resources)
     for part in ("requests", "limits"):
         held = resources.get(part) or {}
@@ -174,33 +174,35 @@ def _quantities(at: Path, resources: Any) -> Iterator[Problem]:
             except ValueError:
                 is_amount = False
             if not is_amount:
-                yield Problem((*at, part, name), _told(amount), "a quantity such as 500m, 2 or 64Mi")
+                yield TemplateProblem((*at, part, name), _told(amount), "a quantity such as 500m, 2 or 64Mi")
 
 
-def _rules(template: Json, lc: bool, main: str, allowed: Collection[str]) -> Iterator[Problem]:
+def _rules(template: Json, lc: bool, main: str, allowed: Collection[str]) -> Iterator[TemplateProblem]:
     spec, metadata = template["spec"], template.get("metadata") or {}
     for key in ("labels", "annotations"):
         for name in metadata.get(key) or {}:
             if name.startswith(OWNED) or (key == "labels" and name == MANAGED_BY):
-                yield Problem(("metadata", key, name), "given", "another name: Tango writes this one itself")
+                yield TemplateProblem(("metadata", key, name), "given", "another name: Tango writes this one itself")
     yield from _owned(spec, lc)
     yield from _not_honoured(spec, lc)
     names = [container["name"] for _, _, container in all_containers(spec)]
     if main not in (container["name"] for container in spec["containers"]):
-        yield Problem(("spec", "containers"), f"without {main!r}", f"the service's container among them{near_name(main, names)}")
+        yield TemplateProblem(
+            ("spec", "containers"), f"without {main!r}", f"the service's container among them{near_name(main, names)}"
+        )
     for key, k, container in all_containers(spec):
         at: Path = ("spec", key, k)
         if names.count(container["name"]) > 1:
-            yield Problem((*at, "name"), repr(container["name"]), "each name once")
+            yield TemplateProblem((*at, "name"), repr(container["name"]), "each name once")
         for p, port in enumerate(container.get("ports") or []):
             if port.get("hostPort"):
-                yield Problem(
+                yield TemplateProblem(
                     (*at, "ports", p, "hostPort"), _told(port["hostPort"]), "none: Tango calls the pod's own address, and does not "
                     "keep two pods with one host port apart"
                 )  # fmt: skip
         for e in literal_secrets(container.get("env") or [], allowed):
             name = container["env"][e]["name"]
-            yield Problem(
+            yield TemplateProblem(
                 (*at, "env", e, "value"),
                 f"a literal value of {name!r}, which looks like a secret",
                 f"valueFrom.secretKeyRef or envFrom; or, if it is none, spec.allowLiteral: [{name}]",
@@ -209,62 +211,66 @@ def _rules(template: Json, lc: bool, main: str, allowed: Collection[str]) -> Ite
             yield from _size(at, container, lc)
 
 
-def _owned(spec: Json, lc: bool) -> Iterator[Problem]:
+def _owned(spec: Json, lc: bool) -> Iterator[TemplateProblem]:
     if spec.get("nodeName"):
-        yield Problem(("spec", "nodeName"), repr(spec["nodeName"]), "none: Tango chooses the node; nodeSelector says which may be")
+        yield TemplateProblem(
+            ("spec", "nodeName"), repr(spec["nodeName"]), "none: Tango chooses the node; nodeSelector says which may be"
+        )
     if spec.get("schedulerName", SCHEDULER) != SCHEDULER:
-        yield Problem(("spec", "schedulerName"), repr(spec["schedulerName"]), "none: Tango is the scheduler of its pods")
+        yield TemplateProblem(("spec", "schedulerName"), repr(spec["schedulerName"]), "none: Tango is the scheduler of its pods")
     if spec.get("schedulingGates"):
-        yield Problem(("spec", "schedulingGates"), "given", "none: Tango binds a pod as soon as it has made it")
+        yield TemplateProblem(("spec", "schedulingGates"), "given", "none: Tango binds a pod as soon as it has made it")
     wanted, why = ("Always", "an instance is restarted") if lc else ("Never", "a further try is a pod of its own")
     if spec.get("restartPolicy", wanted) != wanted:
-        yield Problem(("spec", "restartPolicy"), repr(spec["restartPolicy"]), f"{wanted} or none: {why}")
+        yield TemplateProblem(("spec", "restartPolicy"), repr(spec["restartPolicy"]), f"{wanted} or none: {why}")
 
 
 HOSTNAME = "kubernetes.io/hostname"
 """Label by which a node is a domain of its own."""
 
 
-def _spread(spec: Json, lc: bool) -> Iterator[Problem]:
+def _spread(spec: Json, lc: bool) -> Iterator[TemplateProblem]:
     """An LC service has as many instances on each node that its template allows: spread over nodes they are as they stand."""
     for k, constraint in enumerate(spec.get("topologySpreadConstraints") or []):
         at: Path = ("spec", "topologySpreadConstraints", k)
         yield from _mapping(at, constraint)
         if not lc:
-            yield Problem(at, "given", "none: Tango places BE by load; say with nodeSelector where it may run")
+            yield TemplateProblem(at, "given", "none: Tango places BE by load; say with nodeSelector where it may run")
         elif constraint.get("topologyKey") != HOSTNAME:
             expected = f"{HOSTNAME!r}: Tango makes as many instances on each node, and none for a zone; nodeSelector can choose one"
-            yield Problem((*at, "topologyKey"), _told(constraint.get("topologyKey")), expected)
+            yield TemplateProblem((*at, "topologyKey"), _told(constraint.get("topologyKey")), expected)
 
 
-def _not_honoured(spec: Json, lc: bool) -> Iterator[Problem]:
+def _not_honoured(spec: Json, lc: bool) -> Iterator[TemplateProblem]:
     if spec.get("hostNetwork"):
-        yield Problem(("spec", "hostNetwork"), "true", "none: Tango tells pods apart by their addresses")
+        yield TemplateProblem(("spec", "hostNetwork"), "true", "none: Tango tells pods apart by their addresses")
     yield from _spread(spec, lc)
     if spec.get("resources"):
-        yield Problem(("spec", "resources"), "given", "resources of each container: Tango resizes one of them")
+        yield TemplateProblem(("spec", "resources"), "given", "resources of each container: Tango resizes one of them")
     affinity = spec.get("affinity") or {}
     yield from _unknown(("spec", "affinity"), affinity, _AFFINITY)
     for key in ("podAffinity", "podAntiAffinity"):
         if affinity.get(key):
-            yield Problem(("spec", "affinity", key), "given", "none: Tango places by load and not by which pods stand beside")
+            yield TemplateProblem(
+                ("spec", "affinity", key), "given", "none: Tango places by load and not by which pods stand beside"
+            )
     of_nodes = affinity.get("nodeAffinity") or {}
     preferred = "preferredDuringSchedulingIgnoredDuringExecution"
     if of_nodes.get(preferred):
         at: Path = ("spec", "affinity", "nodeAffinity", preferred)
-        yield Problem(
+        yield TemplateProblem(
             at, "given", "requiredDuringSchedulingIgnoredDuringExecution: Tango keeps to what is required, weighs no preferences"
         )
 
 
-def _size(at: Path, container: Json, lc: bool) -> Iterator[Problem]:
+def _size(at: Path, container: Json, lc: bool) -> Iterator[TemplateProblem]:
     resources = container.get("resources") or {}
     requests, limits = resources.get("requests") or {}, resources.get("limits") or {}
     for name, amount in requests.items():
         if name in limits and parse_quantity(amount) > parse_quantity(limits[name]):
-            yield Problem((*at, "resources", "requests", name), _told(amount), f"at most its limit {limits[name]}")
+            yield TemplateProblem((*at, "resources", "requests", name), _told(amount), f"at most its limit {limits[name]}")
     if "cpu" in requests and "cpu" in limits and parse_quantity(requests["cpu"]) == parse_quantity(limits["cpu"]):
-        yield Problem(
+        yield TemplateProblem(
             (*at, "resources", "requests", "cpu"),
             f"{requests['cpu']}, the limit",
             "less than the limit, or no request: CPU moves between them, and a Guaranteed pod cannot be resized",
@@ -272,25 +278,25 @@ def _size(at: Path, container: Json, lc: bool) -> Iterator[Problem]:
     for part, held in (("requests", requests), ("limits", limits)):
         for name in ("cpu", "memory"):
             if name in held and not parse_quantity(held[name]):
-                yield Problem((*at, "resources", part, name), _told(held[name]), "more than 0, or nothing")
+                yield TemplateProblem((*at, "resources", part, name), _told(held[name]), "more than 0, or nothing")
     for k, policy in enumerate(container.get("resizePolicy") or []):
         if lc and policy.get("resourceName") == "cpu" and policy.get("restartPolicy") == "RestartContainer":
-            yield Problem(
+            yield TemplateProblem(
                 (*at, "resizePolicy", k, "restartPolicy"), "'RestartContainer'", "NotRequired: Tango moves CPU all the time"
             )
 
 
-def _mapping(path: Path, value: Any) -> Iterator[Problem]:
+def _mapping(path: Path, value: Any) -> Iterator[TemplateProblem]:
     if not isinstance(value, Mapping):
-        yield Problem(path, _told(value), "a mapping of keys to values")
+        yield TemplateProblem(path, _told(value), "a mapping of keys to values")
 
 
-def _unknown(path: Path, found: Mapping[str, Any], known: Collection[str]) -> Iterator[Problem]:
+def _unknown(path: Path, found: Mapping[str, Any], known: Collection[str]) -> Iterator[TemplateProblem]:
     for key in found:
         if key not in known:
             owned = (path == () and key in ("apiVersion", "kind")) or path == ("metadata",)
             expected = "nothing: Tango names its pods" if owned else f"a field of it{near_name(key, known)}"
-            yield Problem((*path, key), "an unknown field" if not owned else "given", expected)
+            yield TemplateProblem((*path, key), "an unknown field" if not owned else "given", expected)
 
 
 def _told(value: Any) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tango.domain.changes import Change, ChangeKind
-from tango.domain.explanation import Explanation, Known, Place, Standing
+from tango.domain.explanation import Explanation, Known, Place, RequestStanding
 from tango.domain.reasons import OF_REFUSAL, StateReason
 from tango.domain.refusals import RefusalState
 from tango.domain.requests import RequestState
@@ -133,7 +133,7 @@ def _in_flight(known: Known) -> Explanation:
     return Explanation(reason=_R.RUNNING, words=f"it runs on {where}{late}", figures={"node": where, "attempt": standing.attempts})
 
 
-def _ended(standing: Standing) -> Explanation:
+def _ended(standing: RequestStanding) -> Explanation:
     figures: dict[str, float | str] = {"attempts": standing.attempts}
     if standing.finished_s is not None:
         figures["latency_s"] = standing.finished_s - standing.due_s

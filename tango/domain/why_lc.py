@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from tango.domain.changes import Change, ChangeKind
-from tango.domain.explanation import Explanation, Known, LcFacts, Standing
+from tango.domain.explanation import Explanation, Known, LcFacts, RequestStanding
 from tango.domain.identity import NodeKey
 from tango.domain.patience import FEW_LATE
 from tango.domain.reasons import StateReason
@@ -133,7 +133,7 @@ def away_words(cluster: str, away_s: Mapping[str, float]) -> str:
     return f"which has not been heard of for {away_s.get(cluster, 0.0):.0f} s"
 
 
-def _instance_on(key: NodeKey, standing: Standing, is_ready: bool) -> tuple[Change, ...]:
+def _instance_on(key: NodeKey, standing: RequestStanding, is_ready: bool) -> tuple[Change, ...]:
     ready = Change.at(ChangeKind.INSTANCE_READY, key, service=standing.service)
     return (ready,) if is_ready else (Change.at(ChangeKind.NODE_READY, key), ready)
 

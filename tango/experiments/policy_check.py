@@ -31,7 +31,7 @@ Figure = float | int | str | None
 
 
 @dataclass(slots=True)
-class Asked:
+class AnswerTimes:
     """How often a policy was asked, and how long each answer took."""
 
     took_s: list[float] = field(default_factory=list)
@@ -76,7 +76,7 @@ def check_policy(name: str, kind: str, fleet_name: str, duration_s: float, *, pr
     settings, base = SimulationSettings(), mixed(known_system("tango"), be=YARDSTICK)
     chosen = usable_system(base.name, settings, lc=name if kind == "lc" else None, be=name if kind == "be" else None)
     other = mixed(base, lc=YARDSTICK) if kind == "lc" else base
-    asked = Asked()
+    asked = AnswerTimes()
     fleet = load_fleet(fleet_name)
     workload = Workload(lc=("p3",), be=("p3",), load=LOAD, duration_s=duration_s)
     requests = draw_requests(workload, fleet, SEED)

@@ -10,7 +10,7 @@ from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from tango.telemetry.catalogue import CATALOGUE, Kind, Metric
+from tango.telemetry.catalogue import CATALOGUE, Metric, MetricKind
 from tango.telemetry.readings import Labels, Readings
 
 
@@ -30,13 +30,13 @@ class StackCollector(Collector):
 
 def family(metric: Metric, series: Iterable[tuple[Labels, list[float]]]) -> Family:
     """One metric with its series."""
-    if metric.kind is Kind.HISTOGRAM:
+    if metric.kind is MetricKind.HISTOGRAM:
         histogram = HistogramMetricFamily(metric.name, metric.meaning, labels=metric.labels)
         bounds = [*map(floatToGoString, metric.buckets), "+Inf"]
         for labels, values in series:
             histogram.add_metric(labels, list(zip(bounds, accumulate(values[:-1]), strict=True)), values[-1])
         return histogram
-    of_kind = CounterMetricFamily if metric.kind is Kind.COUNTER else GaugeMetricFamily
+    of_kind = CounterMetricFamily if metric.kind is MetricKind.COUNTER else GaugeMetricFamily
     found = of_kind(metric.name, metric.meaning, labels=metric.labels)
     for labels, values in series:
         found.add_metric(labels, values[0])

@@ -16,7 +16,7 @@ from tango.domain.tokens import KnownToken
 from tango.errors import TangoError
 from tango.gateway.door import Door
 from tango.gateway.headers import AnyHeaders
-from tango.gateway.intake import Intake
+from tango.gateway.intake import GatewayIntake
 from tango.gateway.lookout import Lookout
 from tango.gateway.outlook import Outlook
 from tango.gateway.problems import Problem, Trouble
@@ -57,7 +57,7 @@ class Gateway:
         self.door = Door(settings)
         self.outlook = Outlook()
         self.lookout = Lookout(cluster, journal, settings)
-        self.intake = Intake(cluster, journal, publisher, room, settings)
+        self.intake = GatewayIntake(cluster, journal, publisher, room, settings)
         self.view = ClusterView()
         self.is_stopping = False
         self._seen_at_s = self._looked_at_s = -VIEW_MAX_AGE_S

@@ -51,7 +51,7 @@ class _Withdrawal:
     reason: Reason
 
 
-class Intake:
+class GatewayIntake:
     """The intake of one cluster's gateway. Its methods are called in the thread of the event loop."""
 
     def __init__(

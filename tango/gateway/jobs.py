@@ -27,7 +27,7 @@ KEY_HEADER = "Tango-Key"
 MOST_LISTED = 100
 
 
-class Jobs(Protocol):
+class JobsAtCentre(Protocol):
     """Jobs at the centre, as `tango.control.jobs.Jobs` has them: its errors, and those of a centre that is away."""
 
     def submit(self, job: NewJob) -> SubmittedJob:
@@ -54,7 +54,7 @@ class Jobs(Protocol):
 class JobCalls:
     """The routes by which callers send jobs and ask for them. `jobs` is asked for in a thread, at the first call that needs it."""
 
-    def __init__(self, gateway: Gateway, jobs: Callable[[], Jobs]) -> None:
+    def __init__(self, gateway: Gateway, jobs: Callable[[], JobsAtCentre]) -> None:
         self._gateway, self._jobs = gateway, jobs
         self._away_until_s = -AWAY_S
 
@@ -114,7 +114,7 @@ class JobCalls:
         """What is kept of its last attempt that has ended, of `?container=` or the service's own. Raises: Problem."""
         key, tenant = await self._job_of(request)
 
-        def read(jobs: Jobs) -> tuple[str, str, list[tuple[int, ContainerLog]]]:
+        def read(jobs: JobsAtCentre) -> tuple[str, str, list[tuple[int, ContainerLog]]]:
             job = jobs.job(key, tenant=tenant)
             return job.service, str(job.state), jobs.log(key)
 
@@ -150,14 +150,14 @@ class JobCalls:
         note(request, job=str(key))
         return key, tenant
 
-    async def _known(self, key: RequestKey, ask: Callable[[Jobs], T]) -> T:
+    async def _known(self, key: RequestKey, ask: Callable[[JobsAtCentre], T]) -> T:
         try:
             return await self._asked(ask)
         except UsageError as error:
             # Without the names of others' jobs, which the store's own message has.
             raise Problem(Trouble.UNKNOWN_JOB, f"there is no job {key}", job=str(key)) from error
 
-    async def _asked(self, ask: Callable[[Jobs], T]) -> T:
+    async def _asked(self, ask: Callable[[JobsAtCentre], T]) -> T:
         loop, again_s = asyncio.get_running_loop(), self._gateway.settings.retry_after_s
         away = Problem(
             Trouble.CENTRE_AWAY, "the centre, which has the rows of jobs, does not answer; nothing was kept", retry_after_s=again_s

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import structlog
 
 from tango import progress
-from tango.domain.calls import Standing
+from tango.domain.calls import CallStanding
 from tango.domain.identity import RequestKey
 from tango.domain.requests import RequestState
 from tango.errors import TangoError
@@ -71,7 +71,7 @@ class Lookout:
 
     async def _look(self, due: list[Waiting], now_s: float) -> None:
         keys = list({waiting.key for waiting in due if waiting.key is not None})
-        standings: Mapping[RequestKey, Standing] = await asyncio.to_thread(self._journal.standings, keys)
+        standings: Mapping[RequestKey, CallStanding] = await asyncio.to_thread(self._journal.standings, keys)
         for waiting in due:
             standing = standings.get(waiting.key) if waiting.key is not None else None
             if standing is None or not standing.has_ended:
@@ -83,7 +83,7 @@ class Lookout:
             elif not waiting.is_new or now_s - (waiting.ended_at_s or now_s) >= ON_ITS_WAY_S:
                 await self._give_kept(waiting, standing)
 
-    async def _give_kept(self, waiting: Waiting, standing: Standing) -> None:
+    async def _give_kept(self, waiting: Waiting, standing: CallStanding) -> None:
         assert waiting.key is not None
         answer = await asyncio.to_thread(self._journal.answer, waiting.key)
         waiting.ends(answer if answer is not None and answer.is_whole else standing)

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from tango.domain.calls import Standing
+from tango.domain.calls import CallStanding
 from tango.domain.requests import Reason, RequestState
 
 PROBLEM_TYPE = "application/problem+json"
@@ -109,7 +109,7 @@ def in_vain(reason: str, *, request: str, retry_after_s: float) -> Problem:
     return Problem(trouble, f"request {request} has ended: {detail}", retry_after_s=again_s, request=request, reason=reason)
 
 
-def ended_in_vain(standing: Standing, *, request: str, retry_after_s: float) -> Problem:
+def ended_in_vain(standing: CallStanding, *, request: str, retry_after_s: float) -> Problem:
     """The problem of a request that has ended other than well."""
     if standing.state is RequestState.CANCELLED and standing.reason != Reason.CALLER_TIMED_OUT:
         return Problem(

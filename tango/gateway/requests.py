@@ -8,7 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
-from tango.domain.calls import Standing
+from tango.domain.calls import CallStanding
 from tango.domain.identity import RequestKey
 from tango.domain.requests import Reason, RequestState
 from tango.domain.services import ServiceClass
@@ -111,7 +111,7 @@ class RequestCalls:
             raise Problem(Trouble.BROKER_AWAY, "the broker does not take messages")
         return json_response({"ready": True, "cluster": gateway.cluster, "services": len(gateway.view.services)})
 
-    async def _standing(self, request: web.Request) -> tuple[RequestKey, Standing]:
+    async def _standing(self, request: web.Request) -> tuple[RequestKey, CallStanding]:
         """Of a request of the caller's own tenant. Raises: Problem, also for those of others: that they exist is theirs to know."""
         tenant = (await self._gateway.caller(request.headers)).tenant
         try:

@@ -14,7 +14,7 @@ from tango.gateway.answers import HEAD_KIB, AnswerListener
 from tango.gateway.gateway import Gateway
 from tango.gateway.protocol import CallersRunner
 from tango.gateway.requests import RequestCalls
-from tango.gateway.service_calls import ServiceCalls
+from tango.gateway.service_calls import ServiceRoutes
 from tango.gateway.told import as_answered, telling
 from tango.settings import GatewaySettings
 from tango.telemetry import count
@@ -58,7 +58,7 @@ def callers_runner(gateway: Gateway, *further: Routes) -> web.AppRunner:
     app.middlewares.append(telling(gateway))
     app.on_response_prepare.append(as_answered)
     app.on_response_prepare.append(_counted)
-    parts: list[Routes] = [ServiceCalls(gateway), RequestCalls(gateway), *further]
+    parts: list[Routes] = [ServiceRoutes(gateway), RequestCalls(gateway), *further]
     for part in parts:
         app.router.add_routes(part.routes())
     return runner

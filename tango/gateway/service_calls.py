@@ -14,7 +14,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from tango.client.methods import IDEMPOTENT
-from tango.domain.calls import Answer, Call, CallerRequest, Headers, Standing, asked_of
+from tango.domain.calls import Answer, Call, CallerRequest, CallStanding, Headers, asked_of
 from tango.domain.identity import RequestKey
 from tango.domain.requests import Reason, RequestState
 from tango.domain.services import Service, ServiceClass
@@ -31,7 +31,7 @@ AT_ONCE_BYTES = 64 << 10
 _TARGET = re.compile(r"(?:https?://[^/?#]*)?/s/(?P<service>[^/?#]+)(?P<path>/[^?#]*)?(?P<query>\?[^#]*)?")
 
 
-class ServiceCalls:
+class ServiceRoutes:
     """The routes by which LC requests come."""
 
     def __init__(self, gateway: Gateway) -> None:
@@ -126,7 +126,7 @@ class ServiceCalls:
             waiting.outcome.cancel()
             gateway.lookout.forget(waiting)
             gateway.room.leave(waiting)
-            if not is_answered and not isinstance(outcome, (Standing, Failed)):
+            if not is_answered and not isinstance(outcome, (CallStanding, Failed)):
                 self._withdraw(waiting, reason)
             gateway.outlook.ends(sent.service, at_s=loop.time(), answered=_is_served(outcome))
 
@@ -144,9 +144,9 @@ class ServiceCalls:
                 return kept_response(key, outcome)
             case Failed(reason=reason):
                 raise in_vain(reason, request=key, retry_after_s=again_s)
-            case Standing(state=state) if state is not RequestState.SUCCEEDED:
+            case CallStanding(state=state) if state is not RequestState.SUCCEEDED:
                 raise ended_in_vain(outcome, request=key, retry_after_s=again_s)
-            case Standing():
+            case CallStanding():
                 raise Problem(
                     Trouble.ANSWER_LOST,
                     f"request {key} was served, but its answer did not come here and is not kept whole; see /requests/{key}",
@@ -233,7 +233,7 @@ def _typed(response: R, headers: CIMultiDict[str]) -> R:
 
 def _is_served(outcome: Outcome | None) -> bool:
     """Whether the service has come to it, well or not; False where it was given up."""
-    return outcome is not None and not (isinstance(outcome, Standing) and outcome.state is RequestState.SHED)
+    return outcome is not None and not (isinstance(outcome, CallStanding) and outcome.state is RequestState.SHED)
 
 
 def _length(headers: CIMultiDict[str]) -> int | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from aiohttp import StreamReader
 
-from tango.domain.calls import Answer, Headers, Standing
+from tango.domain.calls import Answer, CallStanding, Headers
 from tango.domain.identity import RequestKey
 from tango.domain.requests import Reason
 
@@ -38,7 +38,7 @@ class Failed:
     reason: str
 
 
-Outcome = Answering | Answer | Standing | Failed
+Outcome = Answering | Answer | CallStanding | Failed
 """How waiting ends: an answer begins, one that was kept is found, or the request has ended without one."""
 
 

@@ -43,7 +43,7 @@ End = tuple[int, int, Event, str, float | None, float | None, float, float | Non
 """(request id, epoch, event, reason, started s, finished s, work lost s, sent s) of what ends an epoch, or cancels what waits."""
 
 
-class Attempts(JournalPart):
+class JournalAttempts(JournalPart):
     """The part of the journal that keeps heartbeats, settles attempts and requeues those whose lease ran out."""
 
     def heartbeat(self, owner: str, *, lease_s: float) -> None:

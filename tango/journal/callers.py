@@ -13,7 +13,7 @@ from typing import cast
 
 import orjson
 
-from tango.domain.calls import Accepted, Answer, AnswerTo, Call, CalledWork, CallerRequest, Calls, Headers, Standing
+from tango.domain.calls import Accepted, Answer, AnswerTo, Call, CalledWork, CallerRequest, Calls, CallStanding, Headers
 from tango.domain.identity import NodeKey, RequestKey
 from tango.domain.lifecycle import Event, state_after
 from tango.domain.requests import Reason, RequestState
@@ -22,7 +22,7 @@ from tango.domain.services import ServiceClass
 from tango.domain.shares import ShareRows
 from tango.domain.state_lists import LIVE_STATES
 from tango.errors import NotOpen
-from tango.journal.attempts import Attempts
+from tango.journal.attempts import JournalAttempts
 from tango.journal.counted import count_ended
 from tango.journal.database import Connection
 from tango.journal.events import ACCEPTED, CHANGED, append
@@ -58,7 +58,7 @@ _First = tuple[RequestKey, bytes | None]
 """The request that had an idempotency key first, and its digest; None: it was accepted before digests were kept."""
 
 
-class Callers(Attempts):
+class Callers(JournalAttempts):
     """The part of the journal that callers' requests come into."""
 
     _keep_s: float
@@ -148,10 +148,10 @@ class Callers(Attempts):
             for part in chunks(ids, self._chunk_rows)
         )
 
-    def standings(self, keys: Sequence[RequestKey]) -> dict[RequestKey, Standing]:
+    def standings(self, keys: Sequence[RequestKey]) -> dict[RequestKey, CallStanding]:
         """States read from the requests' rows; nothing is told of a request without tenant."""
 
-        def read(connection: Connection) -> dict[RequestKey, Standing]:
+        def read(connection: Connection) -> dict[RequestKey, CallStanding]:
             found = {}
             for run_id, ids in _by_run(keys).items():
                 zero = connection.execute("SELECT started_at_s FROM run WHERE run_id = ?", (run_id,)).fetchone()
@@ -159,7 +159,7 @@ class Callers(Attempts):
                     request_id, state, service, tenant, reason, attempt, cluster, node, due_s, finished_s = row
                     if tenant is None:
                         continue
-                    found[RequestKey(run_id, request_id)] = Standing(
+                    found[RequestKey(run_id, request_id)] = CallStanding(
                         state=RequestState(state),
                         service=service,
                         tenant=tenant,

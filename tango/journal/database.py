@@ -55,10 +55,10 @@ _REMEDIES = {
 }
 """What to do, by SQLite's primary result code. Any other code is a fault of ours."""
 
-_open_files: weakref.WeakSet[Database] = weakref.WeakSet()
+_open_files: weakref.WeakSet[JournalDatabase] = weakref.WeakSet()
 
 
-class Database:
+class JournalDatabase:
     """One journal's file, made where it is missing. Thread-safe; idle connections are closed before a fork, as SQLite demands, so that
     a child opens its own. No other thread may be inside a transaction at a fork: SQLite's own locks would stay held in the child.
 

@@ -13,7 +13,7 @@ from tango.domain.services import ServiceClass
 from tango.domain.shares import ShareRows
 from tango.domain.state_lists import LIVE_STATES, listed
 from tango.errors import UsageError
-from tango.journal.attempts import Attempts
+from tango.journal.attempts import JournalAttempts
 from tango.journal.database import Connection
 from tango.journal.schema import IS_UNDER_WAY, NOT_SHIPPED, RUN_FIELDS
 
@@ -41,7 +41,7 @@ ORDER BY request_id LIMIT ?2
 """
 
 
-class Intake(Attempts):
+class Intake(JournalAttempts):
     """The part of the journal that the cluster's agent fills."""
 
     def belong_to(self, centre: str) -> bool:

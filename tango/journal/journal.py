@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tango.journal.callers import Callers
-from tango.journal.database import Connection, Database
+from tango.journal.database import Connection, JournalDatabase
 from tango.journal.fleet import JournalFleet, _Known
 from tango.journal.intake import Intake
 from tango.journal.lc_requests import LcRequests
@@ -45,7 +45,7 @@ class SqliteJournal(LcRequests, Callers, Intake, JournalFleet):
         journal: JournalSettings | None = None,
         wall_s: Callable[[], float] = time.time,
     ) -> None:
-        database = Database(path, cluster=cluster)
+        database = JournalDatabase(path, cluster=cluster)
         JournalPart.__init__(self, database, cluster=cluster, lease=lease, lc=lc, store=store, wall_s=wall_s)
         call = call or CallSettings()
         self._keep_s, self._kept_bytes = call.keep_s, call.kept_mib << 20

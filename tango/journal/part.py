@@ -13,7 +13,7 @@ from tango.domain.patience import call_within_s
 from tango.domain.requests import RequestState
 from tango.domain.services import ServiceClass
 from tango.domain.state_lists import OPEN_STATES
-from tango.journal.database import Connection, Database
+from tango.journal.database import Connection, JournalDatabase
 from tango.settings import LcSettings, LeaseSettings, StoreSettings
 
 T = TypeVar("T")
@@ -25,7 +25,7 @@ class JournalPart:
 
     def __init__(
         self,
-        database: Database,
+        database: JournalDatabase,
         *,
         cluster: str,
         lease: LeaseSettings,

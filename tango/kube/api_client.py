@@ -32,7 +32,7 @@ from tango.errors import (
     Throttled,
 )
 from tango.kube.credentials import Access, Credentials
-from tango.kube.http_exchange import Answer, HttpConnections
+from tango.kube.http_exchange import HttpAnswer, HttpConnections
 from tango.kube.pacing import Pace
 from tango.kube.refusal_kinds import refusal_kind
 from tango.settings import KubeSettings
@@ -288,7 +288,7 @@ class KubeClient:
 
     async def _once(
         self, access: Access, method: str, path: str, data: bytes | None, query: dict[str, str] | None, content_type: str | None
-    ) -> Answer:
+    ) -> HttpAnswer:
         kind = content_type or (None if data is None else STRATEGIC_PATCH if method == "PATCH" else "application/json")
         target = f"{access.prefix}{path}?{urlencode(query)}" if query else access.prefix + path
         lines = "".join([f"{name}: {value}\r\n" for name, value in _headers(access, kind).items()])

@@ -41,7 +41,7 @@ class Origin(NamedTuple):
     """None: it is reached without one."""
 
 
-class Answer(NamedTuple):
+class HttpAnswer(NamedTuple):
     """A complete response; header names are in lower case."""
 
     status: int
@@ -73,7 +73,7 @@ class HttpConnections:
         """Origins to which there is an idle connection."""
         return len(self._idle)
 
-    async def exchange(self, origin: Origin, request: bytes, *, timeout_s: float) -> Answer:
+    async def exchange(self, origin: Origin, request: bytes, *, timeout_s: float) -> HttpAnswer:
         """Send one request, given as head and body in one, and return its complete response.
 
         `timeout_s` bounds connecting, sending and receiving together. Raises: ConnectFailed; TimeoutError; another OSError if the
@@ -89,7 +89,7 @@ class HttpConnections:
         request: bytes,
         *,
         timeout_s: float,
-        read: Callable[[Answer], T],
+        read: Callable[[HttpAnswer], T],
         failed: Callable[[Exception], Exception],
     ) -> asyncio.Future[T] | None:
         """Send one request over a connection that is idle; None where there is none, and nothing was sent.
@@ -250,7 +250,7 @@ class _Connection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._answer: asyncio.Future[Any] | None = None
         """Of the exchange under way."""
-        self._read: Callable[[Answer], Any] = _as_it_came
+        self._read: Callable[[HttpAnswer], Any] = _as_it_came
         self._failed: Callable[[Exception], Exception] = _as_it_came
         self._expiry: asyncio.TimerHandle | None = None
         self._headers: dict[bytes, bytes] = {}
@@ -260,7 +260,7 @@ class _Connection(asyncio.Protocol):
         """Whether something has come that answers no request."""
 
     def begin(
-        self, request: bytes, deadline_s: float, read: Callable[[Answer], T], failed: Callable[[Exception], Exception]
+        self, request: bytes, deadline_s: float, read: Callable[[HttpAnswer], T], failed: Callable[[Exception], Exception]
     ) -> asyncio.Future[T]:
         """Send a request; the future is as `HttpConnections.begin` says. `deadline_s` is a time of the loop's clock.
 
@@ -363,6 +363,6 @@ class _Connection(asyncio.Protocol):
             self._idle.add(self._origin, self)
         if not answer.done():
             try:
-                answer.set_result(self._read(Answer(status, self._headers, b"".join(self._body), keep_alive)))
+                answer.set_result(self._read(HttpAnswer(status, self._headers, b"".join(self._body), keep_alive)))
             except Exception as error:  # whatever `read` finds wrong with it
                 answer.set_exception(error)

@@ -9,7 +9,7 @@ from tango.domain.identity import PodKey
 from tango.domain.observations import InstanceState
 from tango.domain.requests import LcWork, Reason
 from tango.errors import InstanceFailed
-from tango.kube.http_exchange import Answer, HttpConnections, Origin
+from tango.kube.http_exchange import HttpAnswer, HttpConnections, Origin
 from tango.kube.signing import Signing
 from tango.ports.instances import Served
 
@@ -43,7 +43,7 @@ class HttpInstanceCalls:
             f"Tango-Entry-Cluster: {work.entry_cluster}\r\nTango-Payload-Kib: {payload_kib:.3f}\r\n\r\n"
         ).encode("latin-1")
 
-        def read(answer: Answer) -> Served:
+        def read(answer: HttpAnswer) -> Served:
             return _served(pod, origin, answer)
 
         def failed(error: Exception) -> Exception:
@@ -76,7 +76,7 @@ class HttpInstanceCalls:
         self._connections.close()
 
 
-def _served(pod: PodKey, origin: Origin, answer: Answer) -> Served:
+def _served(pod: PodKey, origin: Origin, answer: HttpAnswer) -> Served:
     if answer.status != 200:
         raise InstanceFailed(
             f"instance {pod} at {origin.host}:{origin.port} answered {answer.status}",

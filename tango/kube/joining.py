@@ -33,7 +33,7 @@ DRY = {"dryRun": "All"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class JoinFinding:
     """What came of one check."""
 
     what: str
@@ -66,22 +66,22 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ClusterFacts:
+class JoinFacts:
     """What the checks found."""
 
     nodes: int
     """Number of nodes, ready or not; 0 where they may not be listed."""
     namespace_made: bool
     """Whether the namespace was missing and has been created."""
-    findings: tuple[Finding, ...]
+    findings: tuple[JoinFinding, ...]
 
     @property
-    def missing(self) -> list[Finding]:
+    def missing(self) -> list[JoinFinding]:
         """What is needed and refused."""
         return [f for f in self.findings if f.is_needed and f.refused]
 
 
-def require_joined(name: str, facts: ClusterFacts) -> None:
+def require_joined(name: str, facts: JoinFacts) -> None:
     """Raises: ConfigError with everything that is missing, in the server's words."""
     if facts.missing:
         told = "\n".join(f"  {f.what}: {f.refused}" + (f" ({f.remedy})" if f.remedy else "") for f in facts.missing)
@@ -96,7 +96,7 @@ async def look_over(
     settings: KubeSettings,
     services: Sequence[Service] = (),
     make_namespace: bool = True,
-) -> ClusterFacts:
+) -> JoinFacts:
     """Try everything that Tango will do in a cluster, with pods of these services beside those of the synthetic workload.
 
     `make_namespace`: make the namespace if it is missing. Raises: ConfigError for a wrong kubeconfig or context, a server without
@@ -123,7 +123,7 @@ async def look_over(
             nodes = len((await client.list("/api/v1/nodes"))[0])
         except ClusterError:
             nodes = 0
-        return ClusterFacts(nodes=nodes, namespace_made=made, findings=tuple(findings))
+        return JoinFacts(nodes=nodes, namespace_made=made, findings=tuple(findings))
 
 
 Call = Callable[[KubeClient], Awaitable[object]]
@@ -218,13 +218,13 @@ def _be(cluster: str, service: Service, ways: ClusterWays) -> JSON:
     return be_pod(placement, service, ways=ways)
 
 
-def _of_token(kubeconfig: str, context: str) -> list[Finding]:
+def _of_token(kubeconfig: str, context: str) -> list[JoinFinding]:
     """What is to be said of a token that ends and that nobody renews, such as `kubectl create token` prints."""
     left_s = token_ends_at_s(parts_of(document(kubeconfig), context)["user"]) - time.time()
     if math.isinf(left_s):
         return []
     said = f"it ends in {left_s / 3600:.1f} hours: the kubeconfig has to be written anew before, or to name a tokenFile"
-    return [Finding(what="keep its token", is_needed=False, refused=said)]
+    return [JoinFinding(what="keep its token", is_needed=False, refused=said)]
 
 
 async def _watched(client: KubeClient, path: str) -> None:
@@ -234,7 +234,7 @@ async def _watched(client: KubeClient, path: str) -> None:
         break
 
 
-async def _found(client: KubeClient, what: str, is_needed: bool, call: Call, *, deadline_s: float) -> Finding:
+async def _found(client: KubeClient, what: str, is_needed: bool, call: Call, *, deadline_s: float) -> JoinFinding:
     while True:
         try:
             await call(client)
@@ -245,17 +245,17 @@ async def _found(client: KubeClient, what: str, is_needed: bool, call: Call, *, 
                 continue
             if error.refusal or not isinstance(error, NotFound | Invalid | Conflict | Gone):
                 kind = RefusalKind(error.refusal) if error.refusal else None
-                return Finding(what=what, is_needed=is_needed, refused=error.words or str(error), kind=kind)
+                return JoinFinding(what=what, is_needed=is_needed, refused=error.words or str(error), kind=kind)
             # Of a pod that is to be made, what is invalid would be so later too.
             if what.startswith("create") and isinstance(error, Invalid):
-                return Finding(what=what, is_needed=is_needed, refused=error.words or str(error))
+                return JoinFinding(what=what, is_needed=is_needed, refused=error.words or str(error))
             if what.startswith("read metrics") and isinstance(error, NotFound):
-                return Finding(what=what, is_needed=is_needed, refused="no metrics server answers")
+                return JoinFinding(what=what, is_needed=is_needed, refused="no metrics server answers")
         except ClusterUnavailable as error:
             if is_needed:
                 raise
-            return Finding(what=what, is_needed=is_needed, refused=str(error))
-        return Finding(what=what, is_needed=is_needed)
+            return JoinFinding(what=what, is_needed=is_needed, refused=str(error))
+        return JoinFinding(what=what, is_needed=is_needed)
 
 
 async def _namespace(client: KubeClient, namespace: str, *, make: bool) -> bool:

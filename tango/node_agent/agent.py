@@ -26,9 +26,9 @@ from tango.cgroups.open_groups import OpenFile, OpenGroup
 from tango.cgroups.pod_groups import PodFinder, PodGroups
 from tango.node_agent.isolation import FREE, Signals, next_restraint, shares_of
 from tango.node_agent.ledger import Entry, Ledger, Setting
-from tango.node_agent.pods import ContainerFacts, Limits, PodFacts, pod_facts
+from tango.node_agent.pods import ContainerFacts, ContainerLimits, PodFacts, pod_facts
 from tango.node_agent.reports import NodeReport, PodReport, Totals
-from tango.node_agent.wanted import Change, Move, cpu_quota, in_order, whole_pages, with_burst
+from tango.node_agent.wanted import Move, WantedValue, cpu_quota, in_order, whole_pages, with_burst
 from tango.settings import NodeAgentSettings
 
 NODE_PRESSURE = Path("/proc/pressure")
@@ -282,34 +282,36 @@ class NodeAgent:
         held = {knob for group in pod.all_groups for knob, entry in self._ledger.held(group).items() if not entry.follows_object}
         return self._ledger.release(pod.all_groups, held) if held else []
 
-    def _cpu_changes(self, pod: _Pod, moving: list[tuple[ContainerFacts, Group]]) -> list[Change]:
-        def move(group: Group, limits: Limits) -> Move:
+    def _cpu_changes(self, pod: _Pod, moving: list[tuple[ContainerFacts, Group]]) -> list[WantedValue]:
+        def move(group: Group, limits: ContainerLimits) -> Move:
             return Move(group, group.read(Knob.CPU_QUOTA), cpu_quota(limits.cpu_millicores, group.period_us()))
 
         whole = move(pod.groups.pod, pod.facts.wanted)
         parts = [move(group, one.wanted) for one, group in moving]
         return [part for change in in_order(Knob.CPU_QUOTA, whole, parts) for part in self._with_burst(change)]
 
-    def _memory_changes(self, pod: _Pod, moving: list[tuple[ContainerFacts, Group]]) -> tuple[list[Change], list[Change]]:
+    def _memory_changes(self, pod: _Pod, moving: list[tuple[ContainerFacts, Group]]) -> tuple[list[WantedValue], list[WantedValue]]:
         """(limits that can be set now, marks where more is in use: that is reclaimed first, since a limit would kill)."""
         whole = Move(pod.groups.pod, pod.groups.pod.read(Knob.MEMORY_MAX), whole_pages(pod.facts.wanted.memory_bytes))
         parts: list[Move] = []
-        marks: list[Change] = []
+        marks: list[WantedValue] = []
         for one, group in moving:
             part = Move(group, group.read(Knob.MEMORY_MAX), whole_pages(one.wanted.memory_bytes))
             if part.grows and not one.is_admitted:
                 return [], []  # memory that the kubelet has not counted may be promised to another pod
             if _is_below_use(part):
-                marks.append(Change(group, Knob.MEMORY_HIGH, part.wanted))
+                marks.append(WantedValue(group, Knob.MEMORY_HIGH, part.wanted))
             else:
                 parts.append(part)
         if marks or _is_below_use(whole):
             return [
-                Change(part.group, Knob.MEMORY_MAX, part.wanted) for part in parts if part.now != part.wanted and not part.grows
+                WantedValue(part.group, Knob.MEMORY_MAX, part.wanted)
+                for part in parts
+                if part.now != part.wanted and not part.grows
             ], marks
         return in_order(Knob.MEMORY_MAX, whole, parts), []
 
-    def _with_burst(self, change: Change) -> list[Change]:
+    def _with_burst(self, change: WantedValue) -> list[WantedValue]:
         if not change.group.has(Knob.CPU_BURST):
             return [change]
         now, found = change.group.read(Knob.CPU_BURST), self._ledger.found(change.group, Knob.CPU_BURST)
@@ -330,7 +332,7 @@ class NodeAgent:
                 if held:
                     pod.note(self._ledger.release(pod.all_groups))
                 continue
-            changes: list[Change] = []
+            changes: list[WantedValue] = []
             with contextlib.suppress(OSError, ValueError, IndexError):
                 changes += [] if self._is_idle(pod, held) else self._idle(pod)
                 if quotas or Knob.CPU_QUOTA in held or Knob.CPU_BURST in held:
@@ -346,16 +348,16 @@ class NodeAgent:
             return held[Knob.CPU_IDLE].wrote == 1 and pod.accounts.read(Knob.CPU_IDLE) == 1
         return Knob.CPU_WEIGHT in held and pod.accounts.read(Knob.CPU_WEIGHT) == LOWEST_WEIGHT[self._hierarchy.version]
 
-    def _idle(self, pod: _Pod) -> list[Change]:
+    def _idle(self, pod: _Pod) -> list[WantedValue]:
         """Idle, or where the kernel has no such class the least weight."""
         group = pod.groups.pod
         if not group.has(Knob.CPU_IDLE):
-            return [Change(group, Knob.CPU_WEIGHT, LOWEST_WEIGHT[self._hierarchy.version])]
+            return [WantedValue(group, Knob.CPU_WEIGHT, LOWEST_WEIGHT[self._hierarchy.version])]
         if group.read(Knob.CPU_IDLE) == 0:
             self._ledger.keep(group, Knob.CPU_WEIGHT)  # lost with the first write
-        return [Change(group, Knob.CPU_IDLE, 1)]
+        return [WantedValue(group, Knob.CPU_IDLE, 1)]
 
-    def _quota(self, pod: _Pod, quota_millicores: int | None) -> list[Change]:
+    def _quota(self, pod: _Pod, quota_millicores: int | None) -> list[WantedValue]:
         """The pod's quota, and in version 1, where no child may have more, its containers'."""
         groups = pod.all_groups if self._hierarchy.version == 1 else [pod.groups.pod]
         if quota_millicores is None:
@@ -368,12 +370,12 @@ class NodeAgent:
             moves.append(Move(group, group.read(Knob.CPU_QUOTA), lowest))
         return [part for change in in_order(Knob.CPU_QUOTA, moves[0], moves[1:]) for part in self._with_burst(change)]
 
-    def _mark(self, pod: _Pod, mark_bytes: int | None) -> list[Change]:
+    def _mark(self, pod: _Pod, mark_bytes: int | None) -> list[WantedValue]:
         group = pod.groups.pod
         if mark_bytes is None or not group.has(Knob.MEMORY_HIGH):
             pod.note(self._ledger.release([group], [Knob.MEMORY_HIGH]))
             return []
-        return [Change(group, Knob.MEMORY_HIGH, whole_pages(mark_bytes))]
+        return [WantedValue(group, Knob.MEMORY_HIGH, whole_pages(mark_bytes))]
 
     def _quotas(self, pods: list[_Pod]) -> dict[str, int]:
         """Millicores of each BE pod, by UID; none where there is no quota."""

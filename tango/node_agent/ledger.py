@@ -18,7 +18,7 @@ from types import MappingProxyType
 from tango.cgroups.groups import Group, Hierarchy, KnobRefused
 from tango.cgroups.knobs import Knob
 from tango.files import write_whole
-from tango.node_agent.wanted import Change
+from tango.node_agent.wanted import WantedValue
 
 FORMAT = "tango-node-agent/1"
 REWRITES, REWRITES_WITHIN_S = 5, 60.0
@@ -84,7 +84,7 @@ class Ledger:
         entry = self.held(group).get(knob)
         return group.read(knob) if entry is None else entry.found
 
-    def apply(self, changes: Iterable[Change], *, now_s: float, follows_object: bool = False) -> list[Setting]:
+    def apply(self, changes: Iterable[WantedValue], *, now_s: float, follows_object: bool = False) -> list[Setting]:
         """Set values in this order, each read back. Groups that have gone are left out. After a refusal the rest is tried all the same.
 
         Values that are set already by somebody else are no changes, and nothing is noted of them.
@@ -146,7 +146,7 @@ class Ledger:
         """What the agent has set of a group."""
         return self._entries.get(group.path, _NOTHING)
 
-    def _note(self, change: Change, now_s: float, follows_object: bool) -> str | None:
+    def _note(self, change: WantedValue, now_s: float, follows_object: bool) -> str | None:
         """Note a change. None: nothing is to be done; empty: it is to be written; else why it is not."""
         try:
             current = change.group.read(change.knob)
@@ -174,7 +174,7 @@ class Ledger:
         if not self._entries[path]:
             del self._entries[path]
 
-    def _back(self, path: str, knob: Knob) -> tuple[Change, bool] | None:
+    def _back(self, path: str, knob: Knob) -> tuple[WantedValue, bool] | None:
         """(the change that puts back what was found, whether there is more afterwards); None: nothing is to be done."""
         entry, group = self._entries[path][knob], self._hierarchy.group(path)
         try:
@@ -184,7 +184,7 @@ class Ledger:
         if current == entry.found or (current != entry.wrote and not entry.is_kept):
             return None
         grows = current is not None and (entry.found is None or entry.found > current)
-        return Change(group, knob, entry.found), grows
+        return WantedValue(group, knob, entry.found), grows
 
     def _load(self) -> int:
         try:
@@ -205,7 +205,7 @@ class Ledger:
         write_whole(self._path, json.dumps(stored), mode=0o600)
 
 
-def _set(change: Change) -> Setting | None:
+def _set(change: WantedValue) -> Setting | None:
     """Write and read back; None if the group is gone."""
     try:
         change.group.write(change.knob, change.value)
@@ -214,7 +214,7 @@ def _set(change: Change) -> Setting | None:
     return _read_back(change, "")
 
 
-def _read_back(change: Change, refused: str) -> Setting | None:
+def _read_back(change: WantedValue, refused: str) -> Setting | None:
     group, knob = change.group, change.knob
     try:
         effective = group.effective(knob) if knob in LIMITS else group.read(knob)
@@ -223,7 +223,7 @@ def _read_back(change: Change, refused: str) -> Setting | None:
     return Setting(group.path, knob, change.value, effective, refused)
 
 
-def _release_order(back: tuple[Change, bool]) -> tuple[int, bool, int, bool]:
+def _release_order(back: tuple[WantedValue, bool]) -> tuple[int, bool, int, bool]:
     """No longer idle before the weight, which is refused else; what shrinks from the containers up, with the burst before its quota, then
     what grows from the pod down, with the quota before its burst."""
     change, grows = back

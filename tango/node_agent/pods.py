@@ -17,7 +17,7 @@ WAITING_CONDITION = "PodResizePending"
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ContainerLimits:
     """Limits of a container or pod; None: not limited."""
 
     cpu_millicores: int | None
@@ -30,9 +30,9 @@ class ContainerFacts:
 
     name: str
     container_id: str
-    wanted: Limits
+    wanted: ContainerLimits
     """By the specification."""
-    actual: Limits | None
+    actual: ContainerLimits | None
     """By the kubelet's last word; None: it reports none, so it cannot resize this one."""
     is_admitted: bool
     """Whether the kubelet has counted what is asked against its node, by what it reports as allocated."""
@@ -54,7 +54,7 @@ class PodFacts:
     generation: int
     containers: tuple[ContainerFacts, ...]
     """Those that run now, sidecars among them."""
-    wanted: Limits
+    wanted: ContainerLimits
     """Of the pod as a whole, by the specification."""
     memory_request_bytes: int
     cpu_request_millicores: int
@@ -118,9 +118,9 @@ def _container(spec: Json, status: Json) -> ContainerFacts:
     return ContainerFacts(spec["name"], status["containerID"], _limits(spec), actual, is_admitted)
 
 
-def _limits(container: Json) -> Limits:
+def _limits(container: Json) -> ContainerLimits:
     limits = (container.get("resources") or {}).get("limits") or {}
-    return Limits(cpu_millicores(limits["cpu"]) if "cpu" in limits else None, _bytes(limits))
+    return ContainerLimits(cpu_millicores(limits["cpu"]) if "cpu" in limits else None, _bytes(limits))
 
 
 def _requests(container: Json) -> Json:
@@ -134,7 +134,7 @@ def _bytes(quantities: Json) -> int | None:
     return int(parse_quantity(quantities["memory"]).to_integral_value(ROUND_CEILING))
 
 
-def _pod_limits(lasting: list[Limits], begins: list[Limits], overhead: Json) -> Limits:
+def _pod_limits(lasting: list[ContainerLimits], begins: list[ContainerLimits], overhead: Json) -> ContainerLimits:
     """What a kubelet gives the pod's own group: the sum of what lasts, at least the largest that only begins; no limit where one of its
     containers has none.
 
@@ -142,7 +142,7 @@ def _pod_limits(lasting: list[Limits], begins: list[Limits], overhead: Json) -> 
     """
     cpu = [one.cpu_millicores for one in lasting]
     memory = [one.memory_bytes for one in lasting]
-    return Limits(
+    return ContainerLimits(
         _together(cpu, [one.cpu_millicores for one in begins], cpu_millicores(overhead.get("cpu", 0))),
         _together(memory, [one.memory_bytes for one in begins], _bytes(overhead) or 0),
     )

@@ -16,7 +16,7 @@ from tango.cgroups.knobs import Knob, quota_us
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class WantedValue:
     """A value to be set."""
 
     group: Group
@@ -38,20 +38,20 @@ class Move:
         return self.now is not None and (self.wanted is None or self.wanted > self.now)
 
 
-def in_order(knob: Knob, pod: Move, containers: Sequence[Move]) -> list[Change]:
+def in_order(knob: Knob, pod: Move, containers: Sequence[Move]) -> list[WantedValue]:
     """Grow the pod before its containers, shrink it after them; what is as it should be is left out."""
     shrink = [one for one in containers if not one.grows]
     grow = [one for one in containers if one.grows]
     moves = [*shrink, *([pod] if pod.grows else []), *grow, *([] if pod.grows else [pod])]
-    return [Change(one.group, knob, one.wanted) for one in moves if one.now != one.wanted]
+    return [WantedValue(one.group, knob, one.wanted) for one in moves if one.now != one.wanted]
 
 
-def with_burst(change: Change, *, burst_now_us: int | None, burst_found_us: int) -> list[Change]:
+def with_burst(change: WantedValue, *, burst_now_us: int | None, burst_found_us: int) -> list[WantedValue]:
     """A change of a quota, with the burst kept as it was found as far as the quota allows it. `burst_now_us` None: no such knob."""
     if burst_now_us is None:
         return [change]
     burst_us = burst_found_us if change.value is None else min(burst_found_us, change.value)
-    burst = Change(change.group, Knob.CPU_BURST, burst_us)
+    burst = WantedValue(change.group, Knob.CPU_BURST, burst_us)
     if burst_us == burst_now_us:
         return [change]
     return [burst, change] if burst_us < burst_now_us else [change, burst]

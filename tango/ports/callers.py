@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from tango.domain.calls import Accepted, Answer, CallerRequest, Calls, Standing
+from tango.domain.calls import Accepted, Answer, CallerRequest, Calls, CallStanding
 from tango.domain.identity import RequestKey
 from tango.domain.requests import Reason
 
@@ -31,7 +31,7 @@ class CallerRequests(Protocol):
         not wait any longer, or cancelled them."""
         ...
 
-    def standings(self, keys: Sequence[RequestKey]) -> dict[RequestKey, Standing]:
+    def standings(self, keys: Sequence[RequestKey]) -> dict[RequestKey, CallStanding]:
         """How these stand; those that the journal has not, or has not any more, are missing."""
         ...
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from tango.domain.explanation import Standing
+from tango.domain.explanation import RequestStanding
 from tango.domain.identity import NodeKey, RequestKey
 from tango.domain.observations import InstanceState
 from tango.domain.request_history import EndedAttempt
@@ -21,7 +21,7 @@ from tango.domain.snapshot import FleetSnapshot
 class RecordedRequest:
     """A request with what is recorded beside it."""
 
-    standing: Standing
+    standing: RequestStanding
     attempts: tuple[EndedAttempt, ...]
     is_declared: bool
     """Whether its service is declared."""
@@ -75,7 +75,7 @@ class ExplanationStore(Protocol):
         """As of now, by the database's clock."""
         ...
 
-    def waiting_before(self, standing: Standing, *, most: int) -> int:
+    def waiting_before(self, standing: RequestStanding, *, most: int) -> int:
         """How many pending BE requests come before this one, counted up to `most` of each run."""
         ...
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from tango.domain.simulations import ClaimedSimulation, NewSimulation, OpenedSimulation, SimulatedRows, SimulationState
+from tango.domain.simulations import ClaimedSimulation, NewSimulation, OpenedSimulation, SimulatedRows, SimulationProgress
 
 
 class SimulationStore(Protocol):
@@ -46,7 +46,7 @@ class SimulationStore(Protocol):
         """Fail the run with this message; False when it has ended or was claimed again since."""
         ...
 
-    def states(self, run_ids: Sequence[int]) -> list[SimulationState]:
+    def states(self, run_ids: Sequence[int]) -> list[SimulationProgress]:
         """Status and failure of simulated runs, in order of their ids; deleted ones are left out."""
         ...
 

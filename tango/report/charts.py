@@ -38,7 +38,7 @@ MANY_ROWS = 48
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Figure:
+class ChartFigure:
     """One chart with its title, one sentence on how to read it, and its legend."""
 
     title: str
@@ -84,7 +84,7 @@ def _top(*series: Floats) -> float:
     return max([1e-9, *(float(np.nanmax(s)) for s in series if len(s) and not np.all(np.isnan(s)))])
 
 
-def flow_figure(outcomes: RunOutcomes, frame: Frame, service_class: ServiceClass) -> Figure:
+def flow_figure(outcomes: RunOutcomes, frame: Frame, service_class: ServiceClass) -> ChartFigure:
     """Arrivals and completions per second of one class, over time."""
     mine = outcomes.service_class == service_class
     done = mine & outcomes.in_state(RequestState.SUCCEEDED)
@@ -95,7 +95,7 @@ def flow_figure(outcomes: RunOutcomes, frame: Frame, service_class: ServiceClass
     edges = frame.bins.edges_s
     chart.bars(edges[:-1], np.minimum(edges[1:], frame.end_s), arrivals, css=f"{css} soft")
     chart.line(np.minimum(frame.bins.centres_s, frame.end_s), completions, css=css)
-    return Figure(
+    return ChartFigure(
         title=f"{word} requests over time",
         note=f"{int(mine.sum()):,} arrivals, {int(done.sum()):,} completed.",
         drawing=chart.render(f"{word} arrivals and completions per second over time"),
@@ -103,7 +103,7 @@ def flow_figure(outcomes: RunOutcomes, frame: Frame, service_class: ServiceClass
     )
 
 
-def population_figure(outcomes: RunOutcomes, frame: Frame) -> Figure:
+def population_figure(outcomes: RunOutcomes, frame: Frame) -> ChartFigure:
     """Numbers of requests in the system over time: open LC requests, and BE requests that wait or run."""
     at_s = np.linspace(0.0, frame.end_s, 181)  # a point for every two to three of the chart's pixels
     speed = outcomes.speed
@@ -121,7 +121,7 @@ def population_figure(outcomes: RunOutcomes, frame: Frame) -> Figure:
     chart.line(at_s, be_running, css="be")
     chart.line(at_s, be_waiting, css="be dashed")
     chart.line(at_s, lc_open, css="lc")
-    return Figure(
+    return ChartFigure(
         title="Requests in the system",
         note="LC from due time to completion; BE waiting for a node, and running.",
         drawing=chart.render("LC requests open, BE requests waiting and running over time"),
@@ -129,7 +129,7 @@ def population_figure(outcomes: RunOutcomes, frame: Frame) -> Figure:
     )
 
 
-def qos_figure(outcomes: RunOutcomes, frame: Frame) -> Figure:
+def qos_figure(outcomes: RunOutcomes, frame: Frame) -> ChartFigure:
     """Share of LC requests answered within target, over the time of their arrival.
 
     A request counts once it has ended or is open for `GIVE_UP_TARGETS` targets, as in the QoS rate of `tango.analysis.metrics`.
@@ -141,7 +141,7 @@ def qos_figure(outcomes: RunOutcomes, frame: Frame) -> Figure:
     rate = coarse.mean(outcomes.due_s[lc] * outcomes.speed, met[lc].astype(np.float64))
     chart = frame.chart(1.0, unit="", percent=True)
     chart.line(np.minimum(coarse.centres_s, frame.end_s), rate, css="lc")
-    return Figure(
+    return ChartFigure(
         title="LC requests within target",
         note="By arrival; failed, shed and given-up requests count as missed.",
         drawing=chart.render("Share of LC requests within target over time"),
@@ -149,7 +149,7 @@ def qos_figure(outcomes: RunOutcomes, frame: Frame) -> Figure:
     )
 
 
-def latency_figure(outcomes: RunOutcomes) -> Figure | None:
+def latency_figure(outcomes: RunOutcomes) -> ChartFigure | None:
     """A histogram of latency for each LC service on a common logarithmic axis, with its target; None if no LC request succeeded.
 
     It covers the arrivals in the run's measured span, as the table of services does.
@@ -183,7 +183,7 @@ def latency_figure(outcomes: RunOutcomes) -> Figure | None:
         chart.text(chart.left - 6, base - 7, f"{len(values):,}", anchor="end")
         chart.text(WIDTH - 4, base - 22, milliseconds(p95_ms), css="name", anchor="end")
         chart.text(WIDTH - 4, base - 7, "p95", anchor="end")
-    return Figure(
+    return ChartFigure(
         title="LC latency by service",
         note="Completed arrivals of the measured span, from due time, logarithmic; rows are scaled to their highest bar.",
         drawing=chart.render("Histogram of latency for each LC service, with its target"),
@@ -217,7 +217,7 @@ def _node_labels(outcomes: RunOutcomes) -> tuple[str, ...]:
     return tuple(str(node) for node in outcomes.node_keys)
 
 
-def utilization_figures(outcomes: RunOutcomes, samples: NodeSamples, frame: Frame) -> list[Figure]:
+def utilization_figures(outcomes: RunOutcomes, samples: NodeSamples, frame: Frame) -> list[ChartFigure]:
     """CPU and memory measured, and extended resources held, over allocatable: by cluster as lines, if they are few, and by node or cluster
     as heat maps."""
     if not len(samples):
@@ -244,7 +244,7 @@ def utilization_figures(outcomes: RunOutcomes, samples: NodeSamples, frame: Fram
                 chart.line(np.minimum(coarse.centres_s, frame.end_s), grid[index], css=f"series-{index}")
             legend = tuple((f"stroke series-{i}", name) for i, name in enumerate(outcomes.clusters))
             figures.append(
-                Figure(
+                ChartFigure(
                     title=f"{word} by cluster",
                     note=f"{how}, over allocatable.",
                     drawing=chart.render(f"{word} over allocatable, by cluster over time"),
@@ -255,7 +255,7 @@ def utilization_figures(outcomes: RunOutcomes, samples: NodeSamples, frame: Fram
         grid = share_grid(coarse, at_s, row, len(rows), part, whole)
         end_s = coarse.count * coarse.step_s
         figures.append(
-            Figure(
+            ChartFigure(
                 title=f"{word} by {'node' if by_node else 'cluster'}",
                 note=f"{how}, over allocatable; empty where there is none, or nothing was measured.",
                 drawing=heatmap(grid, rows, end_s, time_ticks(frame.end_s), f"{word} over allocatable, over time"),
@@ -265,7 +265,7 @@ def utilization_figures(outcomes: RunOutcomes, samples: NodeSamples, frame: Fram
     return figures
 
 
-def decision_figures(decisions: Decisions, frame: Frame, speed: float) -> list[Figure]:
+def decision_figures(decisions: Decisions, frame: Frame, speed: float) -> list[ChartFigure]:
     """Scheduling cycles per second, and the 99th percentile of their decision times in milliseconds."""
     if not len(decisions):
         return []
@@ -285,13 +285,13 @@ def decision_figures(decisions: Decisions, frame: Frame, speed: float) -> list[F
     policies = ", ".join(decisions.policies[p] for p in np.unique(decisions.policy))
     considered, unplaced = int(decisions.considered.sum()), int(decisions.unplaced.sum())
     return [
-        Figure(
+        ChartFigure(
             title="Decisions",
             note=f"{len(decisions):,} decisions over {considered:,} requests, {unplaced:,} left waiting. Policies: {policies}.",
             drawing=count.render("LC and BE decisions per second over time"),
             legend=(("box lc", "LC dispatch"), ("box be", "BE placement")),
         ),
-        Figure(
+        ChartFigure(
             title="Time to decide",
             note="Wall time of the decision alone, without gathering and applying.",
             drawing=took.render("99th percentile of decision milliseconds over time"),
@@ -300,7 +300,7 @@ def decision_figures(decisions: Decisions, frame: Frame, speed: float) -> list[F
     ]
 
 
-def scaling_figure(outcomes: RunOutcomes, scaling: ScalingEvents, frame: Frame) -> Figure | None:
+def scaling_figure(outcomes: RunOutcomes, scaling: ScalingEvents, frame: Frame) -> ChartFigure | None:
     """Resizes and evictions as marks over time, with a row for each node, or cluster on large fleets; None if there were none."""
     done = scaling.outcome == SCALING_OUTCOMES.index("done")
     if not done.any():
@@ -332,7 +332,7 @@ def scaling_figure(outcomes: RunOutcomes, scaling: ScalingEvents, frame: Frame) 
     failed = int((~done).sum())
     moved = f", {int(request.sum())} CPU requests moved" if request.any() else ""
     note = f"{int(grow.sum())} grown, {int(shrink.sum())} shrunk{moved}, {int(evict.sum())} evicted"
-    return Figure(
+    return ChartFigure(
         title="Resizes and evictions",
         note=note + (f"; {failed} more were deferred or refused." if failed else "."),
         drawing=chart.render("Resizes and evictions by node over time"),

@@ -64,7 +64,7 @@ class Panel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Group:
+class PanelGroup:
     """Panels that share axes, a note and a legend; `kind` is their layout: `wide`, `half` or `panels` (a grid)."""
 
     title: str
@@ -120,7 +120,7 @@ def qos_by_seed(cells: Sequence[CellResult]) -> Floats:
 # ---- differences ---------------------------------------------------------------------------------------------------------------
 
 
-def difference_figure(comparison: Comparison, scenario: str, metrics: Sequence[str], colours: dict[str, str]) -> Group | None:
+def difference_figure(comparison: Comparison, scenario: str, metrics: Sequence[str], colours: dict[str, str]) -> PanelGroup | None:
     """A matrix of systems by metrics with the mean difference to the baseline and its interval; None if nothing could be paired."""
     systems = [s for s in comparison.systems if s != comparison.baseline and comparison.of(scenario, s)]
     columns = []
@@ -139,7 +139,7 @@ def difference_figure(comparison: Comparison, scenario: str, metrics: Sequence[s
         chart.text(16.0, y + 4, fitted(system, label - 16.0), css="name", hint=system)
     for place, rows in enumerate(columns):
         _difference_column(chart, rows, colours, left=label + place * each, width=each, head=head)
-    return Group(
+    return PanelGroup(
         title=scenario,
         note="",
         kind="wide",

@@ -16,13 +16,13 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from tango import __version__
-from tango.analysis.compared_metrics import METRICS, NOTHING, Metric
+from tango.analysis.compared_metrics import METRICS, NOTHING, ComparedMetric
 from tango.analysis.comparison import BOUNDED, CellResult, Comparison, Difference
 from tango.analysis.intervals import finite
 from tango.analysis.verdicts import Verdicts
 from tango.report.comparison_charts import (
-    Group,
     Panel,
+    PanelGroup,
     Total,
     by_seed,
     cluster_figure,
@@ -53,7 +53,7 @@ MARKS = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class CellText:
     """One cell of a table, as text: a system's mean and, except for the baseline, its difference to the baseline."""
 
     value: str
@@ -72,7 +72,7 @@ class Row:
     title: str
     anchor: str
     unit: str
-    entries: tuple[Entry, ...]
+    entries: tuple[CellText, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +84,7 @@ class Scenario:
     """Entries (name, CSS class, number of seeds)."""
     requests: str
     """Number of requests, or its range over the cells, as text."""
-    blocks: tuple[tuple[str, tuple[Group, ...]], ...]
+    blocks: tuple[tuple[str, tuple[PanelGroup, ...]], ...]
     """Entries (heading, groups of charts)."""
     rows: tuple[Row, ...]
     service_rows: tuple[tuple[str, tuple[Row, ...]], ...]
@@ -201,7 +201,7 @@ def _scenario(comparison: Comparison, name: str, colours: dict[str, str]) -> Sce
 
 def _lc_groups(
     comparison: Comparison, scenario: str, cells: dict[str, list[CellResult]], colours: dict[str, str]
-) -> tuple[Group, ...]:
+) -> tuple[PanelGroup, ...]:
     groups = [
         _totals(comparison, scenario, colours, "lc_qos_rate", "Mean over seeds (dot) and each seed (thin marks).", least=0.02),
         _clusters(
@@ -223,11 +223,11 @@ def _lc_groups(
             words="QoS rate over time",
         )
         note = "By arrival, over trace time." + (f" The axis begins at {floor * 100:g} %." if floor else "")
-        groups.append(Group(title="QoS rate over time", note=note, panels=panels, legend=_time_legend(comparison, cells)))
+        groups.append(PanelGroup(title="QoS rate over time", note=note, panels=panels, legend=_time_legend(comparison, cells)))
     tails = tail_panels(cells, colours)
     if tails:
         groups.append(
-            Group(
+            PanelGroup(
                 title="LC latency by service",
                 note="Share of answers that took longer, from due time; arrivals of the measured span, quantiles averaged over seeds. "
                 "Further left and lower is better; where a line crosses its target is the share of answers that came late.",
@@ -240,7 +240,7 @@ def _lc_groups(
 
 def _be_groups(
     comparison: Comparison, scenario: str, cells: dict[str, list[CellResult]], colours: dict[str, str]
-) -> tuple[Group, ...]:
+) -> tuple[PanelGroup, ...]:
     groups = [
         _totals(
             comparison,
@@ -275,13 +275,15 @@ def _be_groups(
             words="BE throughput over time",
         )
         note = "Useful CPU-seconds per second, over trace time."
-        groups.insert(2, Group(title="BE throughput over time", note=note, panels=panels, legend=_time_legend(comparison, cells)))
+        groups.insert(
+            2, PanelGroup(title="BE throughput over time", note=note, panels=panels, legend=_time_legend(comparison, cells))
+        )
     return tuple(group for group in groups if group is not None)
 
 
 def _fleet_groups(
     comparison: Comparison, scenario: str, cells: dict[str, list[CellResult]], colours: dict[str, str]
-) -> tuple[Group, ...]:
+) -> tuple[PanelGroup, ...]:
     groups = (
         _clusters(
             cells,
@@ -311,7 +313,7 @@ def _time_legend(comparison: Comparison, cells: dict[str, list[CellResult]]) -> 
     return tuple(words)
 
 
-def _metric(name: str) -> Metric:
+def _metric(name: str) -> ComparedMetric:
     return next(metric for metric in METRICS if metric.name == name)
 
 
@@ -321,7 +323,7 @@ def _mark_of(cell: CellResult, name: str) -> object:
 
 def _totals(
     comparison: Comparison, scenario: str, colours: dict[str, str], name: str, note: str, *, least: float | None = None
-) -> Group | None:
+) -> PanelGroup | None:
     """A chart of one metric with a row for each system; None if the metric is 0 or missing everywhere."""
     metric, totals = _metric(name), []
     for system in comparison.systems:
@@ -343,44 +345,44 @@ def _totals(
     if any(total.mark is not None for total in totals):
         note = f"{note} {MARKS[name]}"
     unit = f", {metric.unit}" if metric.unit not in ("share", "ms", "index", "") else ""
-    return Group(title=metric.title + unit, note=note, kind="half", panels=(Panel(title="", drawing=drawing),))
+    return PanelGroup(title=metric.title + unit, note=note, kind="half", panels=(Panel(title="", drawing=drawing),))
 
 
-def _clusters(cells: dict[str, list[CellResult]], colours: dict[str, str], name: str, title: str, note: str) -> Group | None:
+def _clusters(cells: dict[str, list[CellResult]], colours: dict[str, str], name: str, title: str, note: str) -> PanelGroup | None:
     drawing = cluster_figure(cells, name, colours, f"{title}, by system")
-    return None if drawing is None else Group(title=title, note=note, kind="half", panels=(Panel(title="", drawing=drawing),))
+    return None if drawing is None else PanelGroup(title=title, note=note, kind="half", panels=(Panel(title="", drawing=drawing),))
 
 
 def _lines(
     cells: dict[str, list[CellResult]], colours: dict[str, str], name: str, title: str, note: str, unit: str
-) -> Group | None:
+) -> PanelGroup | None:
     rows = {system: values for system, mine in cells.items() if (values := by_seed(mine, name)).size}
     if not any(np.nan_to_num(values).any() for values in rows.values()):
         return None
     drawing: Markup = time_lines(rows, _edges(cells), colours, unit=unit, words=f"{title} over time, by system")
     legend = tuple((f"stroke {colours[system]}", system) for system in rows)
-    return Group(title=title, note=note, kind="half", panels=(Panel(title="", drawing=drawing),), legend=legend)
+    return PanelGroup(title=title, note=note, kind="half", panels=(Panel(title="", drawing=drawing),), legend=legend)
 
 
 # ---- the table -----------------------------------------------------------------------------------------------------------------
 
 
-def _row(comparison: Comparison, scenario: str, metric: Metric, systems: Sequence[str]) -> Row:
+def _row(comparison: Comparison, scenario: str, metric: ComparedMetric, systems: Sequence[str]) -> Row:
     entries = tuple(_entry(comparison, comparison.rows[scenario, system, metric.name]) for system in systems)
     anchor = metric.key + ("_to_bound" if metric.distance else "")
     unit = "" if metric.unit in ("share", "ms", "index") else metric.unit
     return Row(title=metric.title, anchor=anchor, unit=unit, entries=entries)
 
 
-def _entry(comparison: Comparison, row: Difference) -> Entry:
+def _entry(comparison: Comparison, row: Difference) -> CellText:
     value = row.metric.show(row.value)
     if row.system == comparison.baseline or row.paired.mean is None:
-        return Entry(value=value, difference="baseline" if row.system == comparison.baseline else NOTHING)
+        return CellText(value=value, difference="baseline" if row.system == comparison.baseline else NOTHING)
     verdict = ""
     if row.told_apart:
         verdict = "differs" if not row.metric.better else "better" if row.paired.mean * row.metric.better > 0 else "worse"
     relative = row.paired.relative
-    return Entry(
+    return CellText(
         value=value,
         difference=minus(row.metric.show_difference(row.paired.mean, row.half)),
         relative="" if relative is None or row.metric.unit in ("share", "index") else minus(f"{relative * 100:+,.0f} %"),

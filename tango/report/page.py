@@ -15,7 +15,7 @@ from tango.domain.outcomes import AttemptLosses, Decisions, NodeSamples, Request
 from tango.domain.requests import RequestState
 from tango.domain.services import ServiceClass
 from tango.report.charts import (
-    Figure,
+    ChartFigure,
     decision_figures,
     flow_figure,
     frame_of,
@@ -35,7 +35,7 @@ class Section:
     """A part of the page: a heading and its charts."""
 
     title: str
-    figures: tuple[Figure, ...]
+    figures: tuple[ChartFigure, ...]
     query: str = ""
     """The named query that has the rows behind it; empty: none."""
 

@@ -11,7 +11,7 @@ from tango.analysis.metrics import arrived_in_measured_span
 from tango.domain.outcomes import PHASES, RequestPhases, RunOutcomes
 from tango.domain.requests import RequestState
 from tango.domain.services import ServiceClass
-from tango.report.charts import Figure
+from tango.report.charts import ChartFigure
 from tango.report.series import Floats
 from tango.report.svg import TOP, WIDTH, Chart, element, ms_label, names_left, nice_ticks
 from tango.report.tables import milliseconds
@@ -25,7 +25,7 @@ BAR, GAP = 15.0, 7.0
 """Height of a bar and the space after it, pixels."""
 
 
-def phase_figures(outcomes: RunOutcomes, phases: RequestPhases) -> list[Figure]:
+def phase_figures(outcomes: RunOutcomes, phases: RequestPhases) -> list[ChartFigure]:
     """A chart for each class of which any request has ended with its parts known: arrivals of the measured span that succeeded."""
     parts_s = np.stack([np.nan_to_num(getattr(phases, name)) for name in PHASES]) * outcomes.speed
     known = ~np.isnan(phases.dispatch_s) & ~np.isnan(phases.serve_s)
@@ -37,7 +37,7 @@ def phase_figures(outcomes: RunOutcomes, phases: RequestPhases) -> list[Figure]:
     ]
 
 
-def _figure(outcomes: RunOutcomes, parts_s: Floats, counted: NDArray[np.bool_], of: ServiceClass) -> Figure:
+def _figure(outcomes: RunOutcomes, parts_s: Floats, counted: NDArray[np.bool_], of: ServiceClass) -> ChartFigure:
     late = counted & (outcomes.finished_s - outcomes.due_s > outcomes.target_s)  # never of BE, which has no target
     rows: list[tuple[str, int, Floats]] = []
     for service, name in enumerate(outcomes.services):
@@ -60,7 +60,7 @@ def _figure(outcomes: RunOutcomes, parts_s: Floats, counted: NDArray[np.bool_], 
         chart.text(WIDTH - 4, top + BAR - 3.5, milliseconds(float(means.sum()) * 1e3), css="name", anchor="end")
     spent = np.max([means for _, _, means in rows], axis=0) > 0
     legend = tuple((f"box part-{k}", word) for k, word in enumerate(WORDS[of]) if word and spent[k])
-    return Figure(
+    return ChartFigure(
         title=f"{of.label.upper()} requests by part of their way",
         note="Means from due time to the end, by service"
         + (", of those in time and of those that were late." if late.any() else "."),

@@ -28,7 +28,7 @@ PER_MINUTE_FROM_S = 180.0
 """Length of a run from which its times are minutes; of shorter ones they are ten seconds."""
 
 
-class Look(NamedTuple):
+class PlaceToLook(NamedTuple):
     """One place to look at first."""
 
     what: str
@@ -41,17 +41,17 @@ class Look(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class RunVerdict:
     """What is to be said first."""
 
     line: str
     is_good: bool
     wanted: float
     """Share of a service's requests that are to be answered within its target."""
-    looks: tuple[Look, ...]
+    looks: tuple[PlaceToLook, ...]
 
 
-def verdict_of(outcomes: RunOutcomes, metrics: RunMetrics, phases: RequestPhases | None) -> Verdict:
+def verdict_of(outcomes: RunOutcomes, metrics: RunMetrics, phases: RequestPhases | None) -> RunVerdict:
     """Of the LC requests of the measured span, and in a second sentence of BE."""
     wanted = SharingSettings().quantile
     lc = lc_outcomes_of(outcomes)
@@ -70,30 +70,32 @@ def verdict_of(outcomes: RunOutcomes, metrics: RunMetrics, phases: RequestPhases
         said += f" {number(metrics['be_completed'])} BE requests were completed, {number(metrics['evictions'])} attempts evicted."
     if (live := metrics["live"]) and live != metrics["accepted"]:
         said += f" {number(live)} requests have not ended yet."
-    return Verdict(line=said, is_good=not below, wanted=wanted, looks=tuple(_looks(outcomes, lc, phases, wanted)))
+    return RunVerdict(line=said, is_good=not below, wanted=wanted, looks=tuple(_looks(outcomes, lc, phases, wanted)))
 
 
-def _looks(outcomes: RunOutcomes, lc: LcOutcomes, phases: RequestPhases | None, wanted: float) -> Iterator[Look]:
+def _looks(outcomes: RunOutcomes, lc: LcOutcomes, phases: RequestPhases | None, wanted: float) -> Iterator[PlaceToLook]:
     if not lc.decided.any():
         return
     service, rate = _worst(lc, outcomes.service, len(outcomes.services), least=1)
     if service is not None:
-        yield Look("service", outcomes.services[service], f"{percent(rate)} in time", rate < wanted, "qos")
+        yield PlaceToLook("service", outcomes.services[service], f"{percent(rate)} in time", rate < wanted, "qos")
     node, rate = _worst(lc, outcomes.node, len(outcomes.nodes), least=JUDGED)
     if node is not None:
-        yield Look("node", str(outcomes.node_keys[node]), f"{percent(rate)} in time", rate < wanted, "misses")
+        yield PlaceToLook("node", str(outcomes.node_keys[node]), f"{percent(rate)} in time", rate < wanted, "misses")
     step_s = 60.0 if outcomes.span_s >= PER_MINUTE_FROM_S else 10.0
     bins = np.floor(outcomes.due_s * outcomes.speed / step_s).astype(np.int64)
     at, rate = _worst(lc, bins, int(bins.max(initial=0)) + 1, least=JUDGED)
     if at is not None:
         what = "minute" if step_s == 60.0 else "10 seconds"
-        yield Look(what, f"from {time_label(at * step_s)}", f"{percent(rate)} in time", rate < wanted, "qos-per-minute")
+        yield PlaceToLook(what, f"from {time_label(at * step_s)}", f"{percent(rate)} in time", rate < wanted, "qos-per-minute")
     late = lc.decided & ~lc.met & ~np.isnan(outcomes.finished_s)
     if phases is not None and late.any():
         shares = _shares(phases, late)
         if shares is not None:
             part = int(shares.argmax())
-            yield Look("time of late requests", WORDS[ServiceClass.LC][part], f"{percent(shares[part])} of it", False, "phases")
+            yield PlaceToLook(
+                "time of late requests", WORDS[ServiceClass.LC][part], f"{percent(shares[part])} of it", False, "phases"
+            )
 
 
 def _worst(lc: LcOutcomes, of: NDArray[np.integer], count: int, *, least: int) -> tuple[int | None, float]:

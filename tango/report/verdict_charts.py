@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from tango.analysis.verdicts import JUDGED, Judged, Verdict, Verdicts
-from tango.report.comparison_charts import FULL, ROW, Group, Panel, minus
+from tango.report.comparison_charts import FULL, ROW, Panel, PanelGroup, minus
 from tango.report.svg import BOTTOM, Chart, element, fitted, nice_ticks, number_label, shorten
 from tango.report.verdict_tables import difference_in_words, verdict_in_words
 
@@ -33,7 +33,7 @@ class ForestRow(NamedTuple):
     verdicts: Sequence[tuple[Verdict, str]]
 
 
-def verdict_figures(verdicts: Verdicts, colours: dict[str, str]) -> list[Group]:
+def verdict_figures(verdicts: Verdicts, colours: dict[str, str]) -> list[PanelGroup]:
     """The plots: if there are several scenarios, one against the best other system in each; then one against all for each scenario.
 
     Empty if there are no intervals, which need two seeds.
@@ -65,10 +65,10 @@ def _claim(row: Verdict) -> str:
     return words.replace("no", "not held", 1) if row.holds is False else words
 
 
-def _group(verdicts: Verdicts, title: str, rows: Sequence[ForestRow]) -> Group:
+def _group(verdicts: Verdicts, title: str, rows: Sequence[ForestRow]) -> PanelGroup:
     words = f"{verdicts.system} minus each other system with intervals and margins, {title}"
     heading = f"{verdicts.system} {title}" if title == BEST else title
-    return Group(title=heading, note="", kind="wide", panels=(Panel(title="", drawing=_forest(rows).render(words)),))
+    return PanelGroup(title=heading, note="", kind="wide", panels=(Panel(title="", drawing=_forest(rows).render(words)),))
 
 
 def _forest(rows: Sequence[ForestRow]) -> Chart:

@@ -13,7 +13,7 @@ from tango.sim.be_events import evict
 from tango.sim.codes import EVICTED, PUSHED_OUT, RESIZE, RESIZED
 from tango.sim.heap import push
 from tango.sim.node_events import set_limits
-from tango.sim.state import EngineState, Rules, Tails
+from tango.sim.state import AnswerRings, EngineState, Rules
 
 _slack_of = inlined(slack_of)
 
@@ -92,7 +92,7 @@ def _resize(state: EngineState, instance: int, now_s: float) -> None:
 
 
 @in_place
-def measure(rules: Rules, tails: Tails, ring: int, now_s: float) -> None:
+def measure(rules: Rules, tails: AnswerRings, ring: int, now_s: float) -> None:
     """Tail latency of one (service, node) over the lookback: the quantile, linear between ranks, as PostgreSQL's `percentile_cont`."""
     ranked = tails.sorted_s
     count = 0

@@ -209,7 +209,9 @@ def _most_pods(free: NDArray[np.float64], requests_millicores: NDArray[np.float6
     return max(1, int(min(free[PODS].max(), free[CPU].max() // requests_millicores.min())))
 
 
-def _new_nodes(beta: float, cpu_millicores: NDArray[np.float64], pods: int, declared: Declared, places: state.Places) -> NodeStates:
+def _new_nodes(
+    beta: float, cpu_millicores: NDArray[np.float64], pods: int, declared: Declared, places: state.InstanceRows
+) -> NodeStates:
     row_service = places.row_service
     states = new_states(cpu_millicores / 1e3, beta, instances=max(1, len(row_service)), pods=pods, requests=64)
     fresh = states.instances

@@ -110,7 +110,7 @@ class Rules(NamedTuple):
     """whether `audit` looks after every event"""
 
 
-class Places(NamedTuple):
+class InstanceRows(NamedTuple):
     """Where LC instances stand. Every node has the same rows: the instances of service 0, of service 1, and so on."""
 
     row_service: NDArray[np.int64]
@@ -128,11 +128,11 @@ class Places(NamedTuple):
         return np.diff(self.first_row)
 
 
-def new_places(services: Sequence[Service]) -> Places:
+def new_places(services: Sequence[Service]) -> InstanceRows:
     """The instances that each node of a fleet with these services has."""
     lc = [service.service_class is ServiceClass.LC for service in services]
     count = np.array([service.instances_per_node if of_lc else 0 for service, of_lc in zip(services, lc, strict=True)], np.int64)
-    return Places(
+    return InstanceRows(
         row_service=np.repeat(np.arange(len(services)), count),
         first_row=np.concatenate(([0], np.cumsum(count))),
         instance_memory=np.array([float(service.instance_memory_mib) for service in services]),
@@ -201,7 +201,7 @@ ANSWERS_KEPT = 64
 """Answers that a (service, node) remembers; a tail over more than these in its lookback is one over the last of them."""
 
 
-class Tails(NamedTuple):
+class AnswerRings(NamedTuple):
     """The last answers of each (service, node), in rings of `ANSWERS_KEPT`: ring service * n + node. Those of BE stay empty."""
 
     at_s: NDArray[np.float64]
@@ -218,10 +218,10 @@ class Tails(NamedTuple):
     """(s * n,) answers that the tail was measured over"""
 
 
-def new_tails(*, services: int, nodes: int) -> Tails:
+def new_tails(*, services: int, nodes: int) -> AnswerRings:
     """Tails before any request has been answered."""
     rings = services * nodes
-    return Tails(
+    return AnswerRings(
         at_s=np.full((rings, ANSWERS_KEPT), -np.inf),
         latency_s=np.zeros((rings, ANSWERS_KEPT)),
         head=np.zeros(rings, np.int64),
@@ -385,13 +385,13 @@ class EngineState(NamedTuple):
     holdings: Holdings
     states: NodeStates
     """the node model's own arrays"""
-    places: Places
+    places: InstanceRows
     terrain: Terrain
     belief: Belief
     truth: Truth
     published: Published
     links: Links
-    tails: Tails
+    tails: AnswerRings
     lists: Lists
     sharing: Sharing
     be: BeSizes

@@ -10,7 +10,7 @@ from tango.errors import ConfigError
 from tango.stack.state import write_private
 
 
-class Credentials:
+class StackCredentials:
     """The secrets of one state folder by name, one for each account of the stack's servers."""
 
     def __init__(self, home: Path) -> None:

@@ -32,7 +32,7 @@ from tango.loop_thread import LoopThread
 from tango.settings import MetricsSettings
 from tango.stack.broker import HOST, Broker, free_port, require_broker
 from tango.stack.broker_address import broker_address
-from tango.stack.credentials import Credentials
+from tango.stack.credentials import StackCredentials
 from tango.stack.forking import ForkServer
 from tango.stack.home import line_file, prepare_home, require_linux
 from tango.stack.kubeconfig import ClusterAccess, kubeconfig, token_file
@@ -96,7 +96,7 @@ class LocalStack:
         self._simulators = simulators
         self._settings = metrics or MetricsSettings()
         self._python_path = environment.get("PYTHONPATH", "")
-        self._secrets = Credentials(home)
+        self._secrets = StackCredentials(home)
         # After `eval "$(tango env)"` the variables name this stack's own servers; they must not count as servers of the user's own.
         self._user_database = self._foreign(environment.get("TANGO_DATABASE_URL", ""), password_of)
         self._user_broker = self._foreign(broker_address(environment.get("TANGO_BROKER_URL", "")), _broker_password)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tango.errors import UsageError
-from tango.stack.credentials import Credentials
+from tango.stack.credentials import StackCredentials
 from tango.stack.postgres import PostgresServer, wheel_binaries
 from tango.stack.state import HomeLock, read_stack, state_home
 from tango.store.roles import OWNER
@@ -35,7 +35,7 @@ def owned_database(url: str | None, *, alone: bool = False) -> Iterator[str]:
         raise UsageError(f"{home} has no database, and no URL was given: name the owner's with --url or in TANGO_OWNER_URL")
     lock = HomeLock(home)
     try:
-        secrets = Credentials(home)
+        secrets = StackCredentials(home)
         server = PostgresServer(home, password=secrets["postgres"])
         server.start()
         try:

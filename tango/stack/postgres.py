@@ -57,7 +57,7 @@ chosen, not measured.
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class ServerFolders:
     """Folders of one server's binaries, data and sockets, and the account it runs under (empty: this process's own)."""
 
     binaries: Path
@@ -78,7 +78,7 @@ class PostgresServer:
         """`home` is the state folder; `password` is the superuser's and must be the one that the data was initialised with."""
         self.home = home
         self._password = password
-        self._places: Places | None = None
+        self._places: ServerFolders | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
     def prepare(self) -> None:
@@ -171,12 +171,12 @@ class PostgresServer:
         """The Unix socket on which the server listens; valid after `prepare`."""
         return self._laid_out().sockets / ".s.PGSQL.5432"
 
-    def _laid_out(self) -> Places:
+    def _laid_out(self) -> ServerFolders:
         if self._places is None:
             raise RuntimeError("prepare() comes first")
         return self._places
 
-    def _initialise(self, places: Places) -> None:
+    def _initialise(self, places: ServerFolders) -> None:
         """Run initdb in a folder beside the data directory and rename it when complete, so that a partial one is never started."""
         fresh = places.folder / "data.new"
         shutil.rmtree(fresh, ignore_errors=True)
@@ -215,13 +215,13 @@ def wheel_binaries() -> Path:
     return Path(spec.origin).parent / "pginstall"
 
 
-def user_places(home: Path) -> Places:
+def user_places(home: Path) -> ServerFolders:
     """Places for an ordinary user: everything in the state folder, except a socket whose path would be too long."""
     folder = private_folder(home / "data" / "postgres")
-    return Places(binaries=wheel_binaries(), folder=folder, sockets=_short_folder(home), user="")
+    return ServerFolders(binaries=wheel_binaries(), folder=folder, sockets=_short_folder(home), user="")
 
 
-def root_places(home: Path, *, base: Path = Path("/var/tmp")) -> Places:
+def root_places(home: Path, *, base: Path = Path("/var/tmp")) -> ServerFolders:
     """Places for root: a folder that root owns and others may pass through but not list (0711), with folders of `nobody` inside.
 
     The folder's name is a hash of the state folder's path, so several state folders do not meet.
@@ -242,7 +242,7 @@ def root_places(home: Path, *, base: Path = Path("/var/tmp")) -> Places:
         link.symlink_to(folder)
     sockets = _own_folder(folder / "run", mode=0o700, user=entry)
     installed = binaries / wheel.relative_to(wheel.parent.parent)
-    return Places(binaries=installed, folder=folder, sockets=sockets, user=UNPRIVILEGED)
+    return ServerFolders(binaries=installed, folder=folder, sockets=sockets, user=UNPRIVILEGED)
 
 
 def end_leftover(data: Path, *, timeout_s: float = 10.0) -> None:

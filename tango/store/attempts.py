@@ -91,7 +91,7 @@ ORDER BY run_id, request_id LIMIT %(limit)s FOR NO KEY UPDATE OF request SKIP LO
 """
 
 
-class Attempts:
+class StoreAttempts:
     """The part of the request store that renews leases, settles attempts and requeues those whose lease ran out."""
 
     def __init__(self, database: Database, lease: LeaseSettings, store: StoreSettings) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tango.domain.explanation import Standing
+from tango.domain.explanation import RequestStanding
 from tango.domain.identity import NodeKey, RequestKey
 from tango.domain.lifecycle import Event
 from tango.domain.observations import InstanceState
@@ -135,7 +135,7 @@ class PostgresExplanations:
             started_s, finished_s, reason, tenant, status, system, now_s, declared, dispatched_s, decision_id,
             pod_waits,
         ) = found[0]  # fmt: skip
-        standing = Standing(
+        standing = RequestStanding(
             key=key,
             service_class=ServiceClass.LC if of_class == ServiceClass.LC.label else ServiceClass.BE,
             service=service,
@@ -193,7 +193,7 @@ class PostgresExplanations:
             waits={name: LcWait(under_way=under_way, late=late) for name, is_away, _, under_way, late in clusters if not is_away},
         )
 
-    def waiting_before(self, standing: Standing, *, most: int) -> int:
+    def waiting_before(self, standing: RequestStanding, *, most: int) -> int:
         """By the index of live requests, of each run no further than `most`."""
         key = standing.key
         asked = {"run": key.run_id, "id": key.request_id, "due": standing.due_s, "most": most}

@@ -9,17 +9,17 @@ comes back carries that epoch and counts only while the row is still in flight u
 from __future__ import annotations
 
 from tango.settings import JobSettings, LeaseSettings, StoreSettings
-from tango.store.attempts import Attempts
+from tango.store.attempts import StoreAttempts
 from tango.store.be_requests import BeRequests
 from tango.store.database import Database
 from tango.store.releases import Releases
 
 
-class PostgresRequestStore(Releases, BeRequests, Attempts):
+class PostgresRequestStore(Releases, BeRequests, StoreAttempts):
     """The request store on PostgreSQL: every method takes and returns many rows, and may be called from any thread or process."""
 
     def __init__(
         self, database: Database, lease: LeaseSettings, store: StoreSettings | None = None, job: JobSettings | None = None
     ) -> None:
-        Attempts.__init__(self, database, lease, store or StoreSettings())
+        StoreAttempts.__init__(self, database, lease, store or StoreSettings())
         self._job = job or JobSettings()

@@ -19,7 +19,7 @@ from tango.domain.simulations import (
     NewSimulation,
     OpenedSimulation,
     SimulatedRows,
-    SimulationState,
+    SimulationProgress,
 )
 from tango.domain.state_lists import listed
 from tango.store.database import Cursor, Database
@@ -159,14 +159,14 @@ class PostgresSimulationStore:
 
         return self._database.run(fail)
 
-    def states(self, run_ids: Sequence[int]) -> list[SimulationState]:
+    def states(self, run_ids: Sequence[int]) -> list[SimulationProgress]:
         """Status and failure of the runs, in order of their ids; runs that do not exist are left out."""
         found = self._database.rows(
             "SELECT s.run_id, r.status, s.failure FROM simulation s JOIN run r USING (run_id) "
             "WHERE s.run_id = ANY (%s) ORDER BY s.run_id",
             (list(run_ids),),
         )
-        return [SimulationState(run_id=run_id, status=RunStatus(status), failure=failure) for run_id, status, failure in found]
+        return [SimulationProgress(run_id=run_id, status=RunStatus(status), failure=failure) for run_id, status, failure in found]
 
     def result(self, run_id: int) -> dict[str, Any] | None:
         """The result that `finish` stored; None while there is none."""

@@ -6,8 +6,8 @@ stopped. `slots.py` has these files: as many as processes run at a time, however
 Standard library only, since every process has it.
 """
 
-from tango.telemetry.catalogue import CATALOGUE, LABELS, Kind, Metric, Source
+from tango.telemetry.catalogue import CATALOGUE, LABELS, Metric, MetricKind, Source
 from tango.telemetry.readings import Readings
 from tango.telemetry.tallies import METRICS_DIR, count, observe, put
 
-__all__ = ["CATALOGUE", "LABELS", "METRICS_DIR", "Kind", "Metric", "Readings", "Source", "count", "observe", "put"]
+__all__ = ["CATALOGUE", "LABELS", "METRICS_DIR", "Metric", "MetricKind", "Readings", "Source", "count", "observe", "put"]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class Kind(StrEnum):
+class MetricKind(StrEnum):
     """The types of Prometheus that are used."""
 
     COUNTER = "counter"
@@ -34,7 +34,7 @@ class Metric:
     """One metric. A histogram's `buckets` are upper bounds in ascending order, without the infinite one."""
 
     name: str
-    kind: Kind
+    kind: MetricKind
     labels: tuple[str, ...] = ()
     unit: str
     meaning: str
@@ -44,12 +44,12 @@ class Metric:
     @property
     def places(self) -> int:
         """Numbers that one series is kept as: of a histogram a count for each bucket and beyond, and the sum."""
-        return len(self.buckets) + 2 if self.kind is Kind.HISTOGRAM else 1
+        return len(self.buckets) + 2 if self.kind is MetricKind.HISTOGRAM else 1
 
     @property
     def series(self) -> tuple[str, ...]:
         """The names that queries use for it."""
-        endings = ("_bucket", "_sum", "_count") if self.kind is Kind.HISTOGRAM else ("",)
+        endings = ("_bucket", "_sum", "_count") if self.kind is MetricKind.HISTOGRAM else ("",)
         return tuple(self.name + ending for ending in endings)
 
 
@@ -96,20 +96,20 @@ _TASK_LABELS = ("name", "hostname", "queue_name")
 
 
 def _metric(
-    name: str, kind: Kind, unit: str, source: Source, meaning: str, *labels: str, buckets: tuple[float, ...] = ()
+    name: str, kind: MetricKind, unit: str, source: Source, meaning: str, *labels: str, buckets: tuple[float, ...] = ()
 ) -> Metric:
     return Metric(name=name, kind=kind, labels=labels, unit=unit, meaning=meaning, source=source, buckets=buckets)
 
 
 def _of_task(event: str, meaning: str, *further: str) -> Metric:
     name = f"celery_task_{event}_total"
-    return _metric(name, Kind.COUNTER, "tasks", Source.PROCESSES, meaning, *_TASK_LABELS, *further)
+    return _metric(name, MetricKind.COUNTER, "tasks", Source.PROCESSES, meaning, *_TASK_LABELS, *further)
 
 
 # Requests
 REQUESTS = _metric(
     "tango_requests_total",
-    Kind.COUNTER,
+    MetricKind.COUNTER,
     "requests",
     Source.STORE,
     "Requests that ended, by the cluster that they entered: `succeeded`, `failed`, `shed` or `cancelled`. LC as far as journals have "
@@ -120,7 +120,7 @@ REQUESTS = _metric(
 )
 IN_TIME = _metric(
     "tango_requests_in_time_total",
-    Kind.COUNTER,
+    MetricKind.COUNTER,
     "requests",
     Source.STORE,
     "LC requests that were answered within their target, of those in `tango_requests_total`.",
@@ -128,7 +128,7 @@ IN_TIME = _metric(
 )
 UNDER_WAY = _metric(
     "tango_requests_under_way",
-    Kind.GAUGE,
+    MetricKind.GAUGE,
     "requests",
     Source.STORE,
     "Requests of open runs that have not ended, by their state; `accepted` are not due yet.",
@@ -137,7 +137,7 @@ UNDER_WAY = _metric(
 )
 QUEUE_AGE = _metric(
     "tango_queue_age_seconds",
-    Kind.GAUGE,
+    MetricKind.GAUGE,
     "seconds",
     Source.STORE,
     "Age of the request that waits the longest, from its due time: BE for its placement, LC for its dispatch, as far as journals have "
@@ -146,7 +146,7 @@ QUEUE_AGE = _metric(
 )
 SERVICE_REQUESTS = _metric(
     "tango_service_requests_total",
-    Kind.COUNTER,
+    MetricKind.COUNTER,
     "requests",
     Source.PROCESSES,
     "LC requests that ended, as the journals of this host committed it: `in_time`, `late`, `failed`, `shed` or `cancelled`.",
@@ -155,7 +155,7 @@ SERVICE_REQUESTS = _metric(
 )
 LATENCY = _metric(
     "tango_request_latency_seconds",
-    Kind.HISTOGRAM,
+    MetricKind.HISTOGRAM,
     "seconds",
     Source.PROCESSES,
     "LC latency from due time to answer, of requests that succeeded, in wall time.",
@@ -164,19 +164,19 @@ LATENCY = _metric(
 )
 QOS = _metric(
     "tango_qos_ratio",
-    Kind.GAUGE,
+    MetricKind.GAUGE,
     "ratio",
     Source.EXPORTER,
     "Share of the LC requests that ended in the last minutes (`MetricsSettings.qos_window_s`) and were answered within their target; "
     "cancelled ones are left out. No series while none has ended.",
     "service",
 )
-RUNS = _metric("tango_runs_open", Kind.GAUGE, "runs", Source.STORE, "Runs that have not ended.", "kind")
+RUNS = _metric("tango_runs_open", MetricKind.GAUGE, "runs", Source.STORE, "Runs that have not ended.", "kind")
 
 # Decisions
 DECISION = _metric(
     "tango_decision_seconds",
-    Kind.HISTOGRAM,
+    MetricKind.HISTOGRAM,
     "seconds",
     Source.PROCESSES,
     "Time of scheduling cycles, by phase.",
@@ -186,7 +186,7 @@ DECISION = _metric(
 )
 DECIDED = _metric(
     "tango_decided_requests_total",
-    Kind.COUNTER,
+    MetricKind.COUNTER,
     "requests",
     Source.PROCESSES,
     "Requests that cycles decided on: `placed`, `unplaced` (they wait on and are decided on again) or `shed`.",
@@ -195,14 +195,14 @@ DECIDED = _metric(
 )
 UNPLACED = _metric(
     "tango_placement_unplaced",
-    Kind.GAUGE,
+    MetricKind.GAUGE,
     "requests",
     Source.STORE,
     "BE requests that the last placement left waiting; 0 where there was none in the last minute.",
 )
 WAITING = _metric(
     "tango_waiting_requests",
-    Kind.GAUGE,
+    MetricKind.GAUGE,
     "requests",
     Source.PROCESSES,
     "BE requests that a placement considered and left waiting, by the reason that `tango explain` tells; counted every few seconds.",
@@ -210,7 +210,7 @@ WAITING = _metric(
 )
 RESIZE = _metric(
     "tango_resize_seconds",
-    Kind.HISTOGRAM,
+    MetricKind.HISTOGRAM,
     "seconds",
     Source.PROCESSES,
     "Time of resizes of LC instances from the call to what the kubelet reports, of those that took effect.",
@@ -218,7 +218,7 @@ RESIZE = _metric(
 )
 RESIZES = _metric(
     "tango_resizes_total",
-    Kind.COUNTER,
+    MetricKind.COUNTER,
     "resizes",
     Source.PROCESSES,
     "Resizes of LC instances: `done`, `deferred`, `infeasible`, `refused` or `error`.",
@@ -226,7 +226,7 @@ RESIZES = _metric(
 )
 EVICTIONS = _metric(
     "tango_evictions_total",
-    Kind.COUNTER,
+    MetricKind.COUNTER,
     "pods",
     Source.PROCESSES,
     "BE pods that gave way to LC.",
@@ -234,7 +234,7 @@ EVICTIONS = _metric(
 )
 REFUSALS = _metric(
     "tango_refusals",
-    Kind.GAUGE,
+    MetricKind.GAUGE,
     "refusals",
     Source.STORE,
     "What clusters refuse now, and Tango has paused.",
@@ -243,7 +243,7 @@ REFUSALS = _metric(
 )
 LEASE = _metric(
     "tango_lease_held",
-    Kind.GAUGE,
+    MetricKind.GAUGE,
     "boolean",
     Source.STORE,
     "Whether a process holds the lease of this work: 1 or 0. Replays of runs are left out.",
@@ -251,7 +251,7 @@ LEASE = _metric(
 )
 LEASE_EPOCH = _metric(
     "tango_lease_claims_total",
-    Kind.COUNTER,
+    MetricKind.COUNTER,
     "claims",
     Source.STORE,
     "How often the lease was claimed: it grows when another process takes over.",
@@ -260,11 +260,11 @@ LEASE_EPOCH = _metric(
 
 # Fleet
 NODES = _metric(
-    "tango_nodes", Kind.GAUGE, "nodes", Source.STORE, "Nodes: `ready`, `not_ready` or `unschedulable`.", "cluster", "state"
+    "tango_nodes", MetricKind.GAUGE, "nodes", Source.STORE, "Nodes: `ready`, `not_ready` or `unschedulable`.", "cluster", "state"
 )
 NODE_CPU = _metric(
     "tango_node_cpu_cores",
-    Kind.GAUGE,
+    MetricKind.GAUGE,
     "cores",
     Source.STORE,
     "CPU of the nodes of a cluster together: `allocatable`, `used` (measured), `lc_request`, `lc_limit`, `be_request`, `be_limit`, "
@@ -274,7 +274,7 @@ NODE_CPU = _metric(
 )
 NODE_MEMORY = _metric(
     "tango_node_memory_bytes",
-    Kind.GAUGE,
+    MetricKind.GAUGE,
     "bytes",
     Source.STORE,
     "Memory of the nodes of a cluster together: `allocatable`, `used` (measured), `lc`, `be`, `other` (requested).",
@@ -283,7 +283,7 @@ NODE_MEMORY = _metric(
 )
 NODE_PRESSURE = _metric(
     "tango_node_pressure_ratio",
-    Kind.GAUGE,
+    MetricKind.GAUGE,
     "ratio",
     Source.STORE,
     "The most that a node of the cluster suffers, as its node agent tells: `lc_cpu`, `lc_throttled`, `memory`. No series without node "
@@ -291,13 +291,20 @@ NODE_PRESSURE = _metric(
     "cluster",
     "use",
 )
-BE_PODS = _metric("tango_be_pods", Kind.GAUGE, "pods", Source.STORE, "BE pods on nodes.", "cluster")
+BE_PODS = _metric("tango_be_pods", MetricKind.GAUGE, "pods", Source.STORE, "BE pods on nodes.", "cluster")
 INSTANCES = _metric(
-    "tango_lc_instances", Kind.GAUGE, "pods", Source.STORE, "LC instances: `ready` or `not_ready`.", "cluster", "service", "state"
+    "tango_lc_instances",
+    MetricKind.GAUGE,
+    "pods",
+    Source.STORE,
+    "LC instances: `ready` or `not_ready`.",
+    "cluster",
+    "service",
+    "state",
 )
 CLUSTER_AGE = _metric(
     "tango_cluster_age_seconds",
-    Kind.GAUGE,
+    MetricKind.GAUGE,
     "seconds",
     Source.STORE,
     "Age of what is known of a cluster: its `nodes`, its `agent`, its `journal` as shipped last.",
@@ -306,7 +313,7 @@ CLUSTER_AGE = _metric(
 )
 CLUSTER_LC = _metric(
     "tango_cluster_lc_requests",
-    Kind.GAUGE,
+    MetricKind.GAUGE,
     "requests",
     Source.STORE,
     "LC requests that entered a cluster, as its agent told last: `under_way`, and of those `late`.",
@@ -316,30 +323,30 @@ CLUSTER_LC = _metric(
 
 # Callers
 GATEWAY = _metric(
-    "tango_gateway_answers_total", Kind.COUNTER, "answers", Source.PROCESSES, "Answers of gateways to callers.", "code"
+    "tango_gateway_answers_total", MetricKind.COUNTER, "answers", Source.PROCESSES, "Answers of gateways to callers.", "code"
 )
 GATEWAY_INSIDE = _metric(
-    "tango_gateway_requests_inside", Kind.GAUGE, "requests", Source.PROCESSES, "Requests that hold a place at a gateway now."
+    "tango_gateway_requests_inside", MetricKind.GAUGE, "requests", Source.PROCESSES, "Requests that hold a place at a gateway now."
 )
 
 # Database and broker
 DATABASE_CONNECTIONS = _metric(
-    "tango_database_connections", Kind.GAUGE, "connections", Source.STORE, "Sessions of clients at the database server."
+    "tango_database_connections", MetricKind.GAUGE, "connections", Source.STORE, "Sessions of clients at the database server."
 )
 DATABASE_MOST = _metric(
-    "tango_database_connections_max", Kind.GAUGE, "connections", Source.STORE, "`max_connections` of the database server."
+    "tango_database_connections_max", MetricKind.GAUGE, "connections", Source.STORE, "`max_connections` of the database server."
 )
-DATABASE_SIZE = _metric("tango_database_size_bytes", Kind.GAUGE, "bytes", Source.STORE, "Size of the database on its disk.")
+DATABASE_SIZE = _metric("tango_database_size_bytes", MetricKind.GAUGE, "bytes", Source.STORE, "Size of the database on its disk.")
 DATABASE_OLDEST = _metric(
     "tango_database_oldest_transaction_seconds",
-    Kind.GAUGE,
+    MetricKind.GAUGE,
     "seconds",
     Source.STORE,
     "Age of the oldest transaction that is open.",
 )
 DATABASE_TRANSACTIONS = _metric(
     "tango_database_transactions_total",
-    Kind.COUNTER,
+    MetricKind.COUNTER,
     "transactions",
     Source.STORE,
     "Transactions of the database: `committed`, `rolled_back` or `deadlocked`.",
@@ -347,25 +354,27 @@ DATABASE_TRANSACTIONS = _metric(
 )
 DATABASE_CLOCK = _metric(
     "tango_database_clock_seconds",
-    Kind.GAUGE,
+    MetricKind.GAUGE,
     "seconds",
     Source.STORE,
     "By how much the database's clock is ahead of this host's, by the middle of one query.",
 )
-BROKER_MEMORY = _metric("tango_broker_memory_bytes", Kind.GAUGE, "bytes", Source.BROKER, "Memory that a broker uses.", "broker")
+BROKER_MEMORY = _metric(
+    "tango_broker_memory_bytes", MetricKind.GAUGE, "bytes", Source.BROKER, "Memory that a broker uses.", "broker"
+)
 BROKER_MOST_MEMORY = _metric(
     "tango_broker_memory_max_bytes",
-    Kind.GAUGE,
+    MetricKind.GAUGE,
     "bytes",
     Source.BROKER,
     "`maxmemory` of a broker; no series where it has no limit.",
     "broker",
 )
-BROKER_CLIENTS = _metric("tango_broker_clients", Kind.GAUGE, "connections", Source.BROKER, "Clients of a broker.", "broker")
-BROKER_UP = _metric("tango_broker_up", Kind.GAUGE, "boolean", Source.BROKER, "Whether a broker answers: 1 or 0.", "broker")
+BROKER_CLIENTS = _metric("tango_broker_clients", MetricKind.GAUGE, "connections", Source.BROKER, "Clients of a broker.", "broker")
+BROKER_UP = _metric("tango_broker_up", MetricKind.GAUGE, "boolean", Source.BROKER, "Whether a broker answers: 1 or 0.", "broker")
 BROKER_EVICTED = _metric(
     "tango_broker_evicted_keys_total",
-    Kind.COUNTER,
+    MetricKind.COUNTER,
     "keys",
     Source.BROKER,
     "Keys that a broker dropped for want of memory: above 0, messages were lost.",
@@ -382,20 +391,20 @@ TASK_REVOKED = _of_task("revoked", "Tasks that were revoked.")
 TASK_REJECTED = _of_task("rejected", "Messages that workers rejected.")
 TASK_RUNTIME = _metric(
     "celery_task_runtime",
-    Kind.HISTOGRAM,
+    MetricKind.HISTOGRAM,
     "seconds",
     Source.PROCESSES,
     "Time of tasks, however they ended.",
     *_TASK_LABELS,
     buckets=TASKS_S,
 )
-WORKER_UP = _metric("celery_worker_up", Kind.GAUGE, "boolean", Source.PROCESSES, "Whether a worker runs: 1 or 0.", "hostname")
+WORKER_UP = _metric("celery_worker_up", MetricKind.GAUGE, "boolean", Source.PROCESSES, "Whether a worker runs: 1 or 0.", "hostname")
 WORKER_ACTIVE = _metric(
-    "celery_worker_tasks_active", Kind.GAUGE, "tasks", Source.PROCESSES, "Tasks that a worker processes now.", "hostname"
+    "celery_worker_tasks_active", MetricKind.GAUGE, "tasks", Source.PROCESSES, "Tasks that a worker processes now.", "hostname"
 )
 QUEUE_LENGTH = _metric(
     "celery_queue_length",
-    Kind.GAUGE,
+    MetricKind.GAUGE,
     "messages",
     Source.BROKER,
     "Messages that wait in a queue, those of all priorities together.",
@@ -405,7 +414,7 @@ QUEUE_LENGTH = _metric(
 # Processes
 LOOP_LAG = _metric(
     "tango_loop_lag_seconds",
-    Kind.HISTOGRAM,
+    MetricKind.HISTOGRAM,
     "seconds",
     Source.PROCESSES,
     "By how much event loops call later than they were asked to, looked at once a second.",
@@ -413,22 +422,32 @@ LOOP_LAG = _metric(
     buckets=LAGS_S,
 )
 PROCESS_UP = _metric(
-    "tango_process_up", Kind.GAUGE, "boolean", Source.STACK, "Whether a process of the stack runs and is ready: 1 or 0.", "process"
+    "tango_process_up",
+    MetricKind.GAUGE,
+    "boolean",
+    Source.STACK,
+    "Whether a process of the stack runs and is ready: 1 or 0.",
+    "process",
 )
 PROCESS_RESTARTS = _metric(
     "tango_process_restarts_total",
-    Kind.COUNTER,
+    MetricKind.COUNTER,
     "restarts",
     Source.STACK,
     "How often the supervisor restarted a process.",
     "process",
 )
 PROCESS_CPU = _metric(
-    "tango_process_cpu_seconds_total", Kind.COUNTER, "seconds", Source.STACK, "CPU time of a process since it began.", "process"
+    "tango_process_cpu_seconds_total",
+    MetricKind.COUNTER,
+    "seconds",
+    Source.STACK,
+    "CPU time of a process since it began.",
+    "process",
 )
 PROCESS_MEMORY = _metric(
     "tango_process_resident_memory_bytes",
-    Kind.GAUGE,
+    MetricKind.GAUGE,
     "bytes",
     Source.STACK,
     "Resident memory of a process; pages that forks share count for each.",
@@ -436,7 +455,7 @@ PROCESS_MEMORY = _metric(
 )
 HOST_CPU = _metric(
     "tango_host_cpu_ratio",
-    Kind.GAUGE,
+    MetricKind.GAUGE,
     "ratio",
     Source.STACK,
     "Share of the host's CPU that was busy since the scrape before, whoever used it.",
@@ -445,21 +464,23 @@ HOST_CPU = _metric(
 # The scrape itself
 UP = _metric(
     "tango_up",
-    Kind.GAUGE,
+    MetricKind.GAUGE,
     "boolean",
     Source.EXPORTER,
     "Whether this part of the scrape could be read within its deadline: 1 or 0.",
     "part",
 )
-COLLECT = _metric("tango_collect_seconds", Kind.GAUGE, "seconds", Source.EXPORTER, "Time that reading this part took last.", "part")
+COLLECT = _metric(
+    "tango_collect_seconds", MetricKind.GAUGE, "seconds", Source.EXPORTER, "Time that reading this part took last.", "part"
+)
 SERIES_FOLDED = _metric(
     "tango_series_folded_total",
-    Kind.COUNTER,
+    MetricKind.COUNTER,
     "figures",
     Source.PROCESSES,
     f"Figures counted under `{OTHER}`, because their metric has as many series as it may.",
 )
-BUILD = _metric("tango_build_info", Kind.GAUGE, "boolean", Source.EXPORTER, "Always 1; the version of Tango.", "version")
+BUILD = _metric("tango_build_info", MetricKind.GAUGE, "boolean", Source.EXPORTER, "Always 1; the version of Tango.", "version")
 
 CATALOGUE: dict[str, Metric] = {value.name: value for value in list(globals().values()) if isinstance(value, Metric)}
 """All metrics by name, in the order of this file."""

@@ -21,7 +21,7 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-from tango.telemetry.catalogue import CATALOGUE, Kind, Metric
+from tango.telemetry.catalogue import CATALOGUE, Metric, MetricKind
 
 FILE_BYTES = 1 << 20
 """Size of a file, of which only what is used takes room: about 5,000 series of histograms."""
@@ -58,7 +58,7 @@ class Slot:
             _HEAD.pack_into(self._map, 0, _MAGIC, _HEAD.size)
         for metric, key, at in found or ():
             self.places[key] = at // 8
-            if metric.kind is Kind.GAUGE:
+            if metric.kind is MetricKind.GAUGE:
                 self.values[at // 8] = 0.0
 
     def add(self, key: Key, places: int) -> int | None:

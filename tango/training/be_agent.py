@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from tango.learning.features import FleetGraph
 from tango.learning.network import GraphBatch, PlacementNetwork, batch_graphs
-from tango.training.be_rollouts import Choices, Rollout, Tick, choices_of, scores_of
+from tango.training.be_rollouts import ChosenPlacements, Rollout, Tick, choices_of, scores_of
 from tango.training.packing import packed, unpacked
 from tango.training.sac import Transitions
 from tango.training.teacher import best_fit
@@ -28,7 +28,7 @@ class Placements:
     """b placements as the networks see them."""
 
     fleets: GraphBatch
-    choices: Choices
+    choices: ChosenPlacements
 
 
 class PlacementActor(nn.Module):

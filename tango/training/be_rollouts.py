@@ -186,7 +186,7 @@ def _value(network: PlacementNetwork, ticks: Sequence[Tick]) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Choices:
+class ChosenPlacements:
     """m placements of t ticks, in order, fleets padded to the widest (a nodes)."""
 
     nodes: Tensor
@@ -202,14 +202,14 @@ class Choices:
     chosen: Tensor
     """(m,)"""
 
-    def of_first(self, ticks: int) -> Choices:
+    def of_first(self, ticks: int) -> ChosenPlacements:
         """The placements of the first so many ticks: views, not copies."""
         count = int(np.searchsorted(self.tick.numpy(), ticks))
         columns = {name: getattr(self, name)[:count] for name in ("tick", "kind", "pair", "allowed", "chosen")}
-        return Choices(nodes=self.nodes[:ticks], **columns)
+        return ChosenPlacements(nodes=self.nodes[:ticks], **columns)
 
 
-def choices_of(ticks: Sequence[Tick]) -> Choices | None:
+def choices_of(ticks: Sequence[Tick]) -> ChosenPlacements | None:
     """All placements that some ticks keep; None where there is none."""
     nodes_of, made = [len(tick.graph.node) for tick in ticks], [len(tick.chosen) for tick in ticks]
     count = sum(made)
@@ -227,10 +227,10 @@ def choices_of(ticks: Sequence[Tick]) -> Choices | None:
         pair[rows, :n], allowed[rows, :n] = tick.pair, tick.allowed
         vertex, row = vertex + n, row + m
     arrays = {"nodes": nodes, "tick": np.repeat(np.arange(len(ticks)), made), "kind": kind, "pair": pair, "allowed": allowed}
-    return Choices(**{name: torch.from_numpy(array) for name, array in (arrays | {"chosen": chosen}).items()})
+    return ChosenPlacements(**{name: torch.from_numpy(array) for name, array in (arrays | {"chosen": chosen}).items()})
 
 
-def scores_of(network: PlacementNetwork, node: Tensor, choices: Choices) -> Tensor:
+def scores_of(network: PlacementNetwork, node: Tensor, choices: ChosenPlacements) -> Tensor:
     """(m, a) the actor's logits of placements, by the embeddings of all nodes of the ticks' graphs (n, hidden).
 
     Each node is projected once, not once for every placement that might go there; and a placement takes its tick's nodes as one block, so

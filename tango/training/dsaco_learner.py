@@ -20,7 +20,7 @@ from tango.training.collectors import Collectors
 from tango.training.config import TrainingConfig
 from tango.training.curriculum import Curriculum, curriculum_of
 from tango.training.lc_agent import OfferActor, OfferCritics
-from tango.training.lc_rollouts import Experience, Replay, draw_episode, play, qos_rate, rewards, run_episode
+from tango.training.lc_rollouts import Experience, ReplayBuffer, draw_episode, play, qos_rate, rewards, run_episode
 from tango.training.learner import ENV_STEPS, Score, score_of
 from tango.training.sac import DiscreteSac, SacSettings
 
@@ -42,7 +42,7 @@ class DsacoLearner:
         self._curriculum = curriculum_of(config)
         self._collectors = Collectors(config.jobs)
         self._agent = DiscreteSac(OfferActor(config.hidden), OfferCritics(), config.settings(SacSettings), device=config.device)
-        self._replay = Replay(REPLAY_CAPACITY, DISCOUNT)
+        self._replay = ReplayBuffer(REPLAY_CAPACITY, DISCOUNT)
         self._reference: NDArray[np.float64] | None = None
 
     @property

@@ -153,7 +153,7 @@ def _next_of_the_same(agent: NDArray[np.int32]) -> NDArray[np.int64]:
     return following
 
 
-class Replay:
+class ReplayBuffer:
     """The last episodes, at most `capacity` decisions, one after another."""
 
     def __init__(self, capacity: int, discount: float) -> None:

@@ -55,7 +55,7 @@ class Limits:
         return max(value / limit for value, limit in used if limit is not None)
 
 
-class Watch(Protocol):
+class TrainingWatch(Protocol):
     """An observer of a training, called from its loop."""
 
     def stepped(self, row: Mapping[str, Any]) -> None:
@@ -124,7 +124,7 @@ def train(
     limits: Limits,
     *,
     resume: bool = False,
-    watch: Watch | None = None,
+    watch: TrainingWatch | None = None,
     stop: Callable[[], bool] = lambda: False,
     clock_s: Callable[[], float] = time.monotonic,
     cpu_clock_s: Callable[[], float] = cpu_s_so_far,
@@ -143,7 +143,7 @@ class _Training:
         config: TrainingConfig,
         files: TrainingFiles,
         limits: Limits,
-        watch: Watch,
+        watch: TrainingWatch,
         clock_s: Callable[[], float],
         cpu_clock_s: Callable[[], float],
     ) -> None:

@@ -20,16 +20,16 @@ from tango.domain.fleet import Cluster
 from tango.domain.quantities import cpu_millicores, memory_mib
 from tango.emulation.api_server.bodies import change_of, delete_options, object_of
 from tango.emulation.api_server.failures import Refused, expired
-from tango.emulation.api_server.journal import Journal
+from tango.emulation.api_server.journal import ObjectLog
 from tango.emulation.api_server.objects import Objects
 from tango.emulation.api_server.pod_calls import bind, evict
 from tango.emulation.api_server.resources import BY_PLACE
 from tango.emulation.api_server.selectors import matcher
-from tango.emulation.api_server.storage import Change, Storage
+from tango.emulation.api_server.storage import Storage, StoredChange
 from tango.emulation.virtual_kubelet import node_objects
 from tango.errors import ClusterUnavailable
 from tango.kube.api_client import STRATEGIC_PATCH, KubeClient
-from tango.kube.http_exchange import Answer
+from tango.kube.http_exchange import HttpAnswer
 from tango.kube.pacing import Pace
 from tango.settings import KubeSettings
 from tests.chaos.network import Network
@@ -57,7 +57,7 @@ class ApiServer:
 
     def __init__(self, cluster: Cluster, timeline: Timeline, network: Network) -> None:
         self.cluster, self.timeline, self.network = cluster, timeline, network
-        self.storage = Storage(Journal(None), history=1000)
+        self.storage = Storage(ObjectLog(None), history=1000)
         self.objects = Objects(self.storage)
         self.pods, self.nodes = self.storage.of(PODS), self.storage.of(NODES)
         for collection in self.storage.collections.values():
@@ -145,7 +145,7 @@ class Client(KubeClient):
     async def _renewed(self, refused: Any) -> Any:
         return refused
 
-    async def _once(self, access: Any, method: str, path: str, data: Any, query: Any, content_type: Any) -> Answer:
+    async def _once(self, access: Any, method: str, path: str, data: Any, query: Any, content_type: Any) -> HttpAnswer:
         server, timeline, network = self._server, self._server.timeline, self._server.network
         process = timeline.current
         assert process is not None
@@ -161,14 +161,14 @@ class Client(KubeClient):
         await asyncio.sleep(network.latency_s(here, there))
         if server.throttles_until_s > timeline.now_s and network.dice.random() < 0.5:
             network.seen.add("throttled")
-            return Answer(429, {b"retry-after": b"1"}, b'{"reason": "TooManyRequests", "message": "busy"}', True)
+            return HttpAnswer(429, {b"retry-after": b"1"}, b'{"reason": "TooManyRequests", "message": "busy"}', True)
         kind = content_type or (STRATEGIC_PATCH if method == "PATCH" else "application/json")
         with timeline.step(f"{self.cluster}: {method} {path}", 0.0):
             status, body = server.answer(method, path, data or b"", query or {}, kind)
         if network.loses_answer(here, there):
             await asyncio.sleep(within_s)
             raise TimeoutError("the answer was lost")
-        return Answer(status, {}, body, True)
+        return HttpAnswer(status, {}, body, True)
 
     async def watch(
         self,
@@ -197,7 +197,7 @@ class Client(KubeClient):
 
         life = process.life
 
-        def tell(change: Change) -> None:
+        def tell(change: StoredChange) -> None:
             if not process.alive or process.life != life:
                 collection.listeners.discard(tell)
                 server.watches.discard(watch)
@@ -345,7 +345,7 @@ class Kubelets:
     def _after(self, seconds: float, act: Callable[[], Any]) -> None:
         self.timeline.at(self.timeline.now_s + seconds, act, self.process)
 
-    def _on_change(self, change: Change) -> None:
+    def _on_change(self, change: StoredChange) -> None:
         if change.gone:  # what is deleted at once is gone from the server before its kubelet hears of it
             uid = change.after.item["metadata"]["uid"]
             self._after(self.dice.uniform(0.005, 0.05), lambda: self._over(uid))

@@ -10,7 +10,7 @@ import pytest
 
 from tango.domain.identity import NodeKey, PodKey
 from tango.domain.learned_figures import request_memory_mib
-from tango.domain.memory_by_load import Instance, Line, MemoryByLoad
+from tango.domain.memory_by_load import FittedLine, MeasuredInstance, MemoryByLoad
 from tango.domain.node_reports import NodeAgentReport
 from tango.domain.observations import NODE_PRESSURES, ExtendedState, MeasuredService, Observation, ServiceUsage
 from tango.domain.plans import RefusedResize
@@ -570,7 +570,7 @@ def test_samples_of_all_clusters_tell_the_memory_of_a_request(world: StoreWorld)
     declare(world, WEB, api, dataclasses.replace(api, name="said", assumed=()))
     total = MemoryByLoad()
     for cluster in ("c1", "c2"):
-        instance = Instance()
+        instance = MeasuredInstance()
         for _ in range(4):
             part = sum((instance.sample(float(k), 40.0 + 4.0 * k) for k in range(10)), MemoryByLoad())
             total += part
@@ -581,7 +581,7 @@ def test_samples_of_all_clusters_tell_the_memory_of_a_request(world: StoreWorld)
     assert dataclasses.astuple(measured[api.name]) == pytest.approx(dataclasses.astuple(total))
     line = measured[api.name].line()
     assert line == pytest.approx((4.0, 40.0))
-    assert (found[api.name], found["said"]) == (request_memory_mib(api.instance_memory_mib, Line(*line)), api.memory_mib)
+    assert (found[api.name], found["said"]) == (request_memory_mib(api.instance_memory_mib, FittedLine(*line)), api.memory_mib)
 
 
 def test_lc_requests_that_a_cluster_answered_since_are_counted_once(database_url: str) -> None:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from tango.domain.calls import Accepted, Answer, CalledWork, CallerRequest, Calls, Standing
+from tango.domain.calls import Accepted, Answer, CalledWork, CallerRequest, Calls, CallStanding
 from tango.domain.identity import RequestKey
 from tango.domain.observations import InstanceState, NodeState
 from tango.domain.requests import Reason, RequestState
@@ -22,7 +22,7 @@ RUN = 7
 @dataclass(slots=True)
 class _Row:
     request: CallerRequest
-    standing: Standing
+    standing: CallStanding
     epoch: int = 0
     answer: Answer | None = None
 
@@ -63,7 +63,7 @@ class MemoryCallers:
                 row.standing = replace(row.standing, state=RequestState.CANCELLED, reason=str(reason))
             return len(live)
 
-    def standings(self, keys: Sequence[RequestKey]) -> dict[RequestKey, Standing]:
+    def standings(self, keys: Sequence[RequestKey]) -> dict[RequestKey, CallStanding]:
         """As they are."""
         with self._here():
             return {key: self._rows[key].standing for key in keys if key in self._rows}
@@ -171,6 +171,8 @@ class MemoryCallers:
         key = RequestKey(RUN, len(self._rows))
         if request.key:
             self._keys[request.tenant, request.key] = key
-        standing = Standing(state=RequestState.RELEASED, service=request.service, tenant=request.tenant, due_at_s=self._wall_s())
+        standing = CallStanding(
+            state=RequestState.RELEASED, service=request.service, tenant=request.tenant, due_at_s=self._wall_s()
+        )
         self._rows[key] = _Row(request, standing)
         return Accepted(key=key)

@@ -13,7 +13,7 @@ from tango.domain.simulations import (
     NewSimulation,
     OpenedSimulation,
     SimulatedRows,
-    SimulationState,
+    SimulationProgress,
 )
 
 LIVE = (RunStatus.ACCEPTED, RunStatus.RUNNING)
@@ -125,11 +125,11 @@ class MemorySimulationStore:
             self._end(run, RunStatus.FAILED, message)
             return True
 
-    def states(self, run_ids: Sequence[int]) -> list[SimulationState]:
+    def states(self, run_ids: Sequence[int]) -> list[SimulationProgress]:
         """By id."""
         with self._lock:
             known = sorted(k for k in set(run_ids) if k in self.runs)
-            return [SimulationState(run_id=k, status=self.runs[k].status, failure=self.runs[k].failure) for k in known]
+            return [SimulationProgress(run_id=k, status=self.runs[k].status, failure=self.runs[k].failure) for k in known]
 
     def result(self, run_id: int) -> Mapping[str, Any] | None:
         """Of a completed run."""

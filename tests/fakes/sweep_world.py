@@ -9,7 +9,7 @@ from tango.analysis.comparison import CellLabel, CellResult, cell_result
 from tango.analysis.metrics import run_metrics
 from tango.control.simulation_worker import Compute, Simulated, SimulationWorker
 from tango.control.sweeps import Sweep, SweepCell, SweepOrder
-from tango.domain.simulations import ClaimedSimulation, NewSimulation, SimulationState
+from tango.domain.simulations import ClaimedSimulation, NewSimulation, SimulationProgress
 from tango.settings import LeaseSettings
 from tango.sim.outcomes import SimulatedRun
 from tests.fakes.checkpoints import MemoryCheckpointStore
@@ -118,6 +118,6 @@ class SweepWorld:
         """A worker takes the run's message."""
         return SimulationWorker(store=self.store, compute=compute, settings=settings, owner="me").work(run_id)
 
-    def awaited(self, run_ids: Sequence[int], sleep: Callable[[float], None]) -> list[SimulationState]:
+    def awaited(self, run_ids: Sequence[int], sleep: Callable[[float], None]) -> list[SimulationProgress]:
         """The states in which the command sees the runs end."""
         return list(self.sweep(sleep).ended(run_ids, nobody=lambda: None))

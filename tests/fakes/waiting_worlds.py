@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from tango.domain.explanation import Known, PendingFacts, Standing
+from tango.domain.explanation import Known, PendingFacts, RequestStanding
 from tango.domain.identity import RequestKey
 from tango.domain.placement_question import PlacementQuestion
 from tango.domain.requests import BePending, RequestState
@@ -121,7 +121,7 @@ def place(question: PlacementQuestion) -> NDArray[np.int32]:
 def known(question: PlacementQuestion, *, row: int = -1, home_only: bool = False) -> Known:
     """What is known of the request of a row of what is considered; by default of the last."""
     mine = question.pending.rows(np.array([row % len(question.pending)], np.intp))
-    standing = Standing(
+    standing = RequestStanding(
         key=RequestKey(1, int(mine.request_id[0])),
         service_class=ServiceClass.BE,
         service=question.snapshot.services[int(mine.service[0])].name,

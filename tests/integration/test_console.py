@@ -19,7 +19,7 @@ from tango.bootstrap.console import ConsolePlace, serving
 from tango.bootstrap.console_reads import ProcessRows, does_of, reads_of
 from tango.bootstrap.stores import Stores
 from tango.console.pages import PAGES, Page
-from tango.console.session import COOKIE, LASTS_S, Door
+from tango.console.session import COOKIE, LASTS_S, ConsoleDoor
 from tango.errors import StoreUnavailable
 from tango.settings import Settings
 from tests.fakes.store_world import BATCH, WEB, StoreWorld, postgres_world
@@ -74,7 +74,7 @@ async def rig_on(url: str, **changed: Any) -> AsyncIterator[Rig]:
     world, here = postgres_world(url), Stores(Settings(database_url=url))
     reads = replace(reads_of(here, home=Path("/nowhere")), processes=lambda: PROCESSES, **changed)
     async with (
-        serving(ConsolePlace(), Door(TOKEN), reads, does_of(here)) as port,
+        serving(ConsolePlace(), ConsoleDoor(TOKEN), reads, does_of(here)) as port,
         aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as session,
     ):
         yield Rig(f"http://127.0.0.1:{port}", world, here, session)
@@ -118,12 +118,12 @@ async def test_whoever_has_the_token_gets_a_cookie_that_scripts_cannot_read(data
 def test_a_cookie_is_good_for_a_day_of_work_at_one_console() -> None:
     """Changed, too old, or of a console with another token it is nobody's."""
     now_s = [1000.0]
-    door = Door(TOKEN, clock_s=lambda: now_s[0])
+    door = ConsoleDoor(TOKEN, clock_s=lambda: now_s[0])
     cookie = door.cookie("Ada")
     body, _, signature = cookie.partition(".")
 
     assert door.visitor(cookie=cookie) is not None
-    assert Door(TOKEN[::-1], clock_s=lambda: now_s[0]).visitor(cookie=cookie) is None
+    assert ConsoleDoor(TOKEN[::-1], clock_s=lambda: now_s[0]).visitor(cookie=cookie) is None
     assert door.visitor(cookie=f"{body}x.{signature}") is None
     assert door.visitor(cookie="") is None
     now_s[0] += LASTS_S + 1.0
@@ -218,7 +218,7 @@ async def test_many_who_look_cost_one_reading_and_nobody_costs_none(database_url
 
     world, here = postgres_world(database_url), Stores(Settings(database_url=database_url))
     reads = replace(reads_of(here, home=Path("/nowhere")), processes=processes)
-    async with serving(ConsolePlace(), Door(TOKEN), reads, does_of(here)) as port, aiohttp.ClientSession() as session:
+    async with serving(ConsolePlace(), ConsoleDoor(TOKEN), reads, does_of(here)) as port, aiohttp.ClientSession() as session:
         several = Rig(f"http://127.0.0.1:{port}", world, here, session)
         assert looks == []
         await asyncio.gather(*(several.events("of=processes", ["processes"]) for _ in range(8)))

@@ -16,7 +16,7 @@ import pytest
 
 from tango.bootstrap.console import ConsolePlace, serving
 from tango.console.pages import PAGES
-from tango.console.session import Door
+from tango.console.session import ConsoleDoor
 from tests.browser import CHROMIUM, Page, opened
 from tests.fakes.console_world import NODES, made_up, processes
 
@@ -43,7 +43,7 @@ async def serve() -> AsyncIterator[Serve]:
             reads, does = made_up(nodes or NODES)
             reads = replace(reads, **{name: value for name, value in changed.items() if name != "does"})
             does = replace(does, **changed.get("does", {}))
-            port = await stack.enter_async_context(serving(ConsolePlace(), Door(TOKEN), reads, does))
+            port = await stack.enter_async_context(serving(ConsolePlace(), ConsoleDoor(TOKEN), reads, does))
             return f"http://127.0.0.1:{port}"
 
         yield start

@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 
 from tango.emulation.api_server.authorization import Authorizer, User
-from tango.emulation.api_server.journal import Journal
+from tango.emulation.api_server.journal import ObjectLog
 from tango.emulation.api_server.resources import BY_PLACE
 from tango.emulation.api_server.server import ApiServer
 from tango.emulation.api_server.storage import Storage
@@ -27,7 +27,7 @@ PODS = "/api/v1/namespaces/tango/pods"
 async def session(tmp_path: Path) -> AsyncIterator[aiohttp.ClientSession]:
     """Calls to a server whose pods' logs lie in `tmp_path`."""
     authorizer = Authorizer({"root": User("root", ("system:masters",)), "tango": User("tango", ("tango:scheduler",))})
-    server = ApiServer(Storage(Journal(None), history=100), authorizer, pods=tmp_path)
+    server = ApiServer(Storage(ObjectLog(None), history=100), authorizer, pods=tmp_path)
     async with (
         server.listening("127.0.0.1", 0) as port,
         aiohttp.ClientSession(f"http://127.0.0.1:{port}", headers={"Authorization": "Bearer root"}) as made,

@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from tango.bench.chaos.books import Books, Look, both_sides
+from tango.bench.chaos.books import Books, BothBooks, both_sides
 from tango.domain.line import LineMode, LineState
 from tango.files import write_whole
 from tango.stack.broker import Broker, server_binary
@@ -254,7 +254,7 @@ class TwoHosts:
 
     # ---- looks at both sides ----------------------------------------------------------------------------------------------
 
-    def look(self, run_id: int) -> Look:
+    def look(self, run_id: int) -> BothBooks:
         """Every request of a run, on whichever side it is. Never raises for what is away: journal and database are read directly."""
         folders = {EDGE: self.disk}
         return both_sides(
@@ -271,7 +271,7 @@ class BothHosts:
     hosts: TwoHosts
     run_id: int
 
-    def requests(self) -> Look:
+    def requests(self) -> BothBooks:
         """Both sides, read directly."""
         return self.hosts.look(self.run_id)
 
@@ -284,7 +284,7 @@ class KeptBooks:
     """Books of a run, with every look and its Unix time."""
 
     def __init__(self, hosts: TwoHosts, run_id: int) -> None:
-        self.looks: list[tuple[float, Look]] = []
+        self.looks: list[tuple[float, BothBooks]] = []
         self._books = Books(BothHosts(hosts, run_id), LOOK_EVERY_S, lambda look: self.looks.append((time.time(), look)))
 
     def __enter__(self) -> KeptBooks:
@@ -299,7 +299,7 @@ class KeptBooks:
         """What was wrong, in words."""
         return self._books.mistakes
 
-    def between(self, begin_s: float, end_s: float) -> list[Look]:
+    def between(self, begin_s: float, end_s: float) -> list[BothBooks]:
         """The looks of a time."""
         return [look for at_s, look in self.looks if begin_s <= at_s <= end_s]
 

@@ -38,3 +38,29 @@ def test_functions_take_few_enough_parameters_to_be_read() -> None:
 
     assert seen > 5000
     assert crowded == []
+
+
+MAY_SHARE = {
+    **dict.fromkeys(
+        ("Answer", "CallFailed", "Job", "Refused"),
+        "tango/client is a distribution of its own, which imports nothing of ours: its users know one of them alone",
+    ),
+    **dict.fromkeys(
+        ("BeRequests", "LcRequests", "JournalFleet"),
+        "a part of a store is named as the port whose calls it answers",
+    ),
+}
+"""Names that two classes of the product have, and why a reader takes neither for the other."""
+
+
+def test_no_two_classes_have_one_name() -> None:
+    """A reader need not look at the imports to know which is meant. Private classes are known in their module alone."""
+    found: dict[str, list[str]] = {}
+    for path, module in modules():
+        for node in module.body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                found.setdefault(node.name, []).append(path)
+
+    assert len(found) > 500
+    assert {name: paths for name, paths in found.items() if len(paths) > 1 and name not in MAY_SHARE} == {}
+    assert [name for name in MAY_SHARE if len(found.get(name, [])) != 2] == []

@@ -35,7 +35,7 @@ have ended, and the next begun, in between."""
 
 
 @dataclass(slots=True)
-class Look:
+class BothBooks:
     """What both sides had at one moment."""
 
     state: dict[int, str]
@@ -53,7 +53,7 @@ class Look:
 class Looks(Protocol):
     """Where the books look: a stack, or two hosts."""
 
-    def requests(self) -> Look | None:
+    def requests(self) -> BothBooks | None:
         """Both sides now; None while there is nothing to look at. Raises: whatever `AWAY` has, for a store that is away."""
 
     async def pods_amiss(self, books: Books) -> None:
@@ -70,7 +70,7 @@ class Books:
 
     at: Looks
     every_s: float = BOOKS_EVERY_S
-    on_look: Callable[[Look], None] = lambda _: None
+    on_look: Callable[[BothBooks], None] = lambda _: None
     """Called in the thread with each look."""
     mistakes: list[str] = field(default_factory=list)
     looks: int = 0
@@ -91,7 +91,7 @@ class Books:
 
     def _keep(self) -> None:
         with asyncio.Runner() as runner:
-            before: Look | None = None
+            before: BothBooks | None = None
             while not self._over.wait(self.every_s):
                 try:
                     runner.run(self.at.pods_amiss(self))
@@ -115,7 +115,7 @@ class StackLooks:
     home: Path
     run_id: int
 
-    def requests(self) -> Look | None:
+    def requests(self) -> BothBooks | None:
         """As `look` finds them."""
         return look(self.home, self.run_id)
 
@@ -135,7 +135,7 @@ class StackLooks:
 # ---- requests ------------------------------------------------------------------------------------------------------------
 
 
-def look(home: Path, run_id: int) -> Look | None:
+def look(home: Path, run_id: int) -> BothBooks | None:
     """One look at journals and centre; None while no stack runs there.
 
     Raises: psycopg2.Error or sqlite3.OperationalError for a store that is away.
@@ -156,7 +156,7 @@ def look(home: Path, run_id: int) -> Look | None:
             return both_sides(rows, lambda cluster: home / "data" / "journals" / f"{cluster}.db", run_id)
 
 
-def both_sides(rows: Callable[[str], Sequence[tuple[Any, ...]]], journal_of: Callable[[str], Path], run_id: int) -> Look:
+def both_sides(rows: Callable[[str], Sequence[tuple[Any, ...]]], journal_of: Callable[[str], Path], run_id: int) -> BothBooks:
     """One look at the centre, by `rows` of a query about the run, and at the journal files of its clusters."""
     # In this order: what a journal gives away is at the centre before it leaves the journal.
     handed = dict(rows("SELECT cluster, handed_to FROM lc_share WHERE run_id = %s"))
@@ -168,7 +168,7 @@ def both_sides(rows: Callable[[str], Sequence[tuple[Any, ...]]], journal_of: Cal
         if kind == "lc":
             of[cluster].add(request_id)
     here = {request_id: state for states, _ in journals.values() for request_id, state in states.items()}
-    return Look(
+    return BothBooks(
         state={request_id: state for request_id, state, *_ in there} | here,
         held={cluster: set(states) for cluster, (states, _) in journals.items()},
         share={cluster: (handed_to, of[cluster]) for cluster, handed_to in handed.items()},
@@ -188,7 +188,7 @@ def _journal(path: Path, run_id: int) -> tuple[dict[int, str], set[tuple[int, in
         return states, set(won.fetchall())
 
 
-def wrong(before: Look | None, now: Look) -> list[str]:
+def wrong(before: BothBooks | None, now: BothBooks) -> list[str]:
     """What cannot be: a request with neither side, with two successes, gone, or changed after its end."""
     ended = {k for k, state in now.state.items() if state in TERMINAL}
     found = []

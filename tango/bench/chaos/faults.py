@@ -60,7 +60,7 @@ class Stack(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fault:
+class InjectedFault:
     """One kind of fault."""
 
     name: str
@@ -74,20 +74,22 @@ class Fault:
     """Whether the state folder has to lie on a disk of its own, which only root can make."""
 
 
-def faults(kills: int, cluster: str) -> tuple[Fault, ...]:
+def faults(kills: int, cluster: str) -> tuple[InjectedFault, ...]:
     """All of them; `cluster` is the one that is struck alone."""
 
-    def still(what: str, *names: str, seconds: float = STILL_S) -> Fault:
+    def still(what: str, *names: str, seconds: float = STILL_S) -> InjectedFault:
         concerned = cluster if all(name.endswith(cluster) or f"-{cluster}-" in name for name in names) else ""
-        return Fault(name=what, seconds=seconds, strike=lambda stack, _: _still(stack, names, seconds), cluster=concerned)
+        return InjectedFault(name=what, seconds=seconds, strike=lambda stack, _: _still(stack, names, seconds), cluster=concerned)
 
-    def refusing(does: str, rules: list[dict[str, object]]) -> Fault:
-        return Fault(
+    def refusing(does: str, rules: list[dict[str, object]]) -> InjectedFault:
+        return InjectedFault(
             name=f"API server {does}", seconds=STILL_S, strike=lambda stack, _: _refuse(stack, cluster, rules), cluster=cluster
         )
 
     return (
-        Fault(name=f"{kills} kills", seconds=kills * KILL_EVERY_S, strike=lambda stack, dice: _kill_many(stack, dice, kills)),
+        InjectedFault(
+            name=f"{kills} kills", seconds=kills * KILL_EVERY_S, strike=lambda stack, dice: _kill_many(stack, dice, kills)
+        ),
         still("agent stands still", f"agent-{cluster}"),
         still("one worker stands still", f"worker-{cluster}-1"),
         still("both workers stand still", f"worker-{cluster}-1", f"worker-{cluster}-2"),
@@ -97,23 +99,25 @@ def faults(kills: int, cluster: str) -> tuple[Fault, ...]:
         still("replayer stands still", "replayer"),
         still("beat stands still", "beat"),
         still("line stands still", "line"),
-        Fault(
+        InjectedFault(
             name="API server slow", seconds=STILL_S, strike=lambda stack, _: _slow(stack, f"apiserver-{cluster}"), cluster=cluster
         ),
         *(refusing(does, rules) for does, rules in REFUSING.items()),
-        Fault(name="brokers flushed", seconds=SHORT_S, strike=_flush),
-        Fault(name="brokers out of memory", seconds=SHORT_S, strike=_out_of_memory),
-        Fault(name="brokers silent", seconds=SHORT_S, strike=lambda stack, _: _still(stack, _named(stack, "broker"), SHORT_S)),
-        Fault(name="database silent", seconds=SHORT_S, strike=_database_silent),
-        Fault(name="database killed", seconds=1.0, strike=lambda stack, _: _kill(stack, "postgres")),
-        Fault(name="database connections reset", seconds=SHORT_S, strike=_reset),
-        Fault(name="database out of connections", seconds=SHORT_S, strike=_no_connections),
-        Fault(name="database 200 ms away", seconds=STILL_S, strike=lambda stack, _: _line(stack, STILL_S, rtt_ms=200.0)),
-        Fault(name="line swallows", seconds=STILL_S, strike=lambda stack, _: _line(stack, STILL_S, mode=LineMode.SWALLOW)),
-        Fault(name="line cut", seconds=STILL_S, strike=lambda stack, _: _line(stack, STILL_S, mode=LineMode.CUT)),
-        Fault(name="disk full", seconds=SHORT_S, strike=_disk_full, needs_disk=True),
-        Fault(name="supervisor killed", seconds=20.0, strike=_restart),
-        Fault(name="everything killed", seconds=20.0, strike=_kill_everything),
+        InjectedFault(name="brokers flushed", seconds=SHORT_S, strike=_flush),
+        InjectedFault(name="brokers out of memory", seconds=SHORT_S, strike=_out_of_memory),
+        InjectedFault(
+            name="brokers silent", seconds=SHORT_S, strike=lambda stack, _: _still(stack, _named(stack, "broker"), SHORT_S)
+        ),
+        InjectedFault(name="database silent", seconds=SHORT_S, strike=_database_silent),
+        InjectedFault(name="database killed", seconds=1.0, strike=lambda stack, _: _kill(stack, "postgres")),
+        InjectedFault(name="database connections reset", seconds=SHORT_S, strike=_reset),
+        InjectedFault(name="database out of connections", seconds=SHORT_S, strike=_no_connections),
+        InjectedFault(name="database 200 ms away", seconds=STILL_S, strike=lambda stack, _: _line(stack, STILL_S, rtt_ms=200.0)),
+        InjectedFault(name="line swallows", seconds=STILL_S, strike=lambda stack, _: _line(stack, STILL_S, mode=LineMode.SWALLOW)),
+        InjectedFault(name="line cut", seconds=STILL_S, strike=lambda stack, _: _line(stack, STILL_S, mode=LineMode.CUT)),
+        InjectedFault(name="disk full", seconds=SHORT_S, strike=_disk_full, needs_disk=True),
+        InjectedFault(name="supervisor killed", seconds=20.0, strike=_restart),
+        InjectedFault(name="everything killed", seconds=20.0, strike=_kill_everything),
     )
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tango.bench.chaos.books import Books, StackLooks, look, orphans, pods_of, wrong
-from tango.bench.chaos.faults import Fault, faults
+from tango.bench.chaos.faults import InjectedFault, faults
 from tango.bench.chaos.growth import load_alone
 from tango.bench.chaos.load import LC_PER_S, await_end, submit_load, until
 from tango.bench.chaos.stack import ChaosStack, own_disk
@@ -37,10 +37,10 @@ FROM request WHERE run_id = %s AND cluster <> %s AND target_cluster <> %s AND du
 
 
 @dataclass(slots=True)
-class Trial:
+class FaultTrial:
     """What one fault did."""
 
-    fault: Fault | None
+    fault: InjectedFault | None
     """None: nothing was done."""
     mistakes: list[str] = field(default_factory=list)
     looks: int = 0
@@ -100,7 +100,7 @@ def measure(
     return figures
 
 
-def _told(trial: Trial, told: Told) -> Trial:
+def _told(trial: FaultTrial, told: Told) -> FaultTrial:
     well = "all held" if not trial.mistakes else "; ".join(trial.mistakes[:3])
     told(
         f"{trial.name}: LC in time again after {trial.lc_back_s:.0f} s, {100 * trial.in_time:.1f} % in time, "
@@ -109,7 +109,7 @@ def _told(trial: Trial, told: Told) -> Trial:
     return trial
 
 
-def _figures(trials: Sequence[Trial]) -> list[Figure]:
+def _figures(trials: Sequence[FaultTrial]) -> list[Figure]:
     calm = trials[0]
     found = []
     for trial in trials[1:]:
@@ -150,9 +150,9 @@ def _figures(trials: Sequence[Trial]) -> list[Figure]:
 # ---- one trial -----------------------------------------------------------------------------------------------------------
 
 
-def _trial(stack: ChaosStack, fault: Fault | None, dice: random.Random, *, seconds: float) -> Trial:
+def _trial(stack: ChaosStack, fault: InjectedFault | None, dice: random.Random, *, seconds: float) -> FaultTrial:
     """A run of its own, with the fault in its middle."""
-    trial = Trial(fault)
+    trial = FaultTrial(fault)
     load_s = CALM_S + seconds + AFTER_S
     run_id, zero_s = submit_load(stack, load_s, name=trial.name, seed=dice.randrange(1 << 30))
     with Books(StackLooks(stack.home, run_id)) as books:

@@ -49,7 +49,7 @@ class Scope(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class Permission:
     """A permission: `verbs` on `resources` of an API group ("" is the core group); a subresource is written `pods/status`."""
 
     group: str
@@ -61,37 +61,37 @@ class Rule:
 READ = ("get", "list", "watch")
 
 # By group of users.
-RULES: dict[str, tuple[Rule, ...]] = {
+RULES: dict[str, tuple[Permission, ...]] = {
     "tango:scheduler": (
-        Rule("", ("nodes", "pods"), READ),
-        Rule("", ("namespaces",), ("get", "create")),
-        Rule("metrics.k8s.io", ("nodes",), ("get", "list")),
-        Rule("", ("pods",), (*READ, "create", "delete", "patch"), Scope.OWN),
-        Rule("", ("pods/binding", "pods/eviction"), ("create",), Scope.OWN),
-        Rule("", ("pods/resize",), ("get", "patch"), Scope.OWN),
-        Rule("", ("pods/log",), ("get",), Scope.OWN),
-        Rule("metrics.k8s.io", ("pods",), ("get", "list"), Scope.OWN),
-        Rule("policy", ("poddisruptionbudgets",), ("get", "list"), Scope.OWN),
-        Rule("coordination.k8s.io", ("leases",), ("list",), Scope.OWN),
-        Rule("", ("pods",), READ, Scope.ADOPTED),
-        Rule("", ("pods/resize",), ("get", "patch"), Scope.ADOPTED),
-        Rule("metrics.k8s.io", ("pods",), ("get", "list"), Scope.ADOPTED),
+        Permission("", ("nodes", "pods"), READ),
+        Permission("", ("namespaces",), ("get", "create")),
+        Permission("metrics.k8s.io", ("nodes",), ("get", "list")),
+        Permission("", ("pods",), (*READ, "create", "delete", "patch"), Scope.OWN),
+        Permission("", ("pods/binding", "pods/eviction"), ("create",), Scope.OWN),
+        Permission("", ("pods/resize",), ("get", "patch"), Scope.OWN),
+        Permission("", ("pods/log",), ("get",), Scope.OWN),
+        Permission("metrics.k8s.io", ("pods",), ("get", "list"), Scope.OWN),
+        Permission("policy", ("poddisruptionbudgets",), ("get", "list"), Scope.OWN),
+        Permission("coordination.k8s.io", ("leases",), ("list",), Scope.OWN),
+        Permission("", ("pods",), READ, Scope.ADOPTED),
+        Permission("", ("pods/resize",), ("get", "patch"), Scope.ADOPTED),
+        Permission("metrics.k8s.io", ("pods",), ("get", "list"), Scope.ADOPTED),
     ),
     "tango:node-agent": (
-        Rule("", ("pods",), READ, Scope.OWN),
-        Rule("coordination.k8s.io", ("leases",), ("create", "get", "patch"), Scope.OWN),
-        Rule("", ("pods",), READ, Scope.ADOPTED),
+        Permission("", ("pods",), READ, Scope.OWN),
+        Permission("coordination.k8s.io", ("leases",), ("create", "get", "patch"), Scope.OWN),
+        Permission("", ("pods",), READ, Scope.ADOPTED),
     ),
     NODES: (
-        Rule("", ("nodes",), (*READ, "create", "patch", "update", "delete")),
-        Rule("", ("nodes/status",), ("get", "patch", "update")),
-        Rule("", ("pods",), (*READ, "delete")),
-        Rule("", ("pods/status",), ("get", "patch", "update")),
-        Rule("", ("configmaps", "secrets"), ("get",)),
-        Rule("", ("namespaces",), ("get", "create")),
-        Rule("", ("events",), ("create", "patch")),
-        Rule("coordination.k8s.io", ("leases",), (*READ, "create", "patch", "update", "delete")),
-        Rule("metrics.k8s.io", ("nodes", "pods"), (*READ, "create", "update", "patch", "delete")),
+        Permission("", ("nodes",), (*READ, "create", "patch", "update", "delete")),
+        Permission("", ("nodes/status",), ("get", "patch", "update")),
+        Permission("", ("pods",), (*READ, "delete")),
+        Permission("", ("pods/status",), ("get", "patch", "update")),
+        Permission("", ("configmaps", "secrets"), ("get",)),
+        Permission("", ("namespaces",), ("get", "create")),
+        Permission("", ("events",), ("create", "patch")),
+        Permission("coordination.k8s.io", ("leases",), (*READ, "create", "patch", "update", "delete")),
+        Permission("metrics.k8s.io", ("nodes", "pods"), (*READ, "create", "update", "patch", "delete")),
     ),
 }
 

@@ -40,7 +40,7 @@ EXPECTED = (
 
 
 @dataclass(slots=True)
-class Rule:
+class FaultRule:
     """One fault and the calls that it applies to."""
 
     fault: str
@@ -66,7 +66,7 @@ class Faults:
     """The fault rules in force."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self.rules: list[Rule] = []
+        self.rules: list[FaultRule] = []
         self._clock = clock
         # Seeded, so that a test with a probability below 1 meets the same faults in every run.
         self._random = random.Random(0)
@@ -89,9 +89,9 @@ class Faults:
                 raise bad_request(f"rule {k}: expected a probability from 0 to 1, and seconds of at least 0")
         self.rules = []
         for rule in rules:
-            self.add(Rule(**{key: value for key, value in rule.items() if value is not None}))
+            self.add(FaultRule(**{key: value for key, value in rule.items() if value is not None}))
 
-    def add(self, rule: Rule) -> None:
+    def add(self, rule: FaultRule) -> None:
         """Put another rule in force."""
         if rule.fault == "rbac" and rule.seconds:
             rule.over_s = self._clock() + rule.seconds
@@ -101,7 +101,7 @@ class Faults:
         """Drop all rules."""
         self.rules = []
 
-    def struck(self, verb: str, path: str, user: str = "", *, early: bool = False, is_master: bool = False) -> Rule | None:
+    def struck(self, verb: str, path: str, user: str = "", *, early: bool = False, is_master: bool = False) -> FaultRule | None:
         """The first rule that applies to a call, its `count` lowered by one; None if there is none.
 
         `early`: of those that come before the check of permissions, else of the others.
@@ -119,12 +119,12 @@ class Faults:
             return rule
         return None
 
-    def standing(self, fault: str) -> Rule | None:
+    def standing(self, fault: str) -> FaultRule | None:
         """The rule of `STANDING` that is in force; None if there is none."""
         return next((rule for rule in self.rules if rule.fault == fault), None)
 
 
-def refusal(rule: Rule, *, verb: str, resource: str, group: str, name: str, namespace: str, user: str) -> Refused:
+def refusal(rule: FaultRule, *, verb: str, resource: str, group: str, name: str, namespace: str, user: str) -> Refused:
     """The response of a rule among `REFUSALS` to a call, as a real server or what stands before it words it."""
     kind = resource.split("/")[0]
     shown, details = f'{kind} "{name}"' if name else kind, {"kind": kind} | ({"name": name} if name else {})

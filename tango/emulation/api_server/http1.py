@@ -39,7 +39,7 @@ class Cut(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class ApiCall:
     """One call, with its whole body."""
 
     method: str
@@ -57,7 +57,7 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ApiAnswer:
     """A whole response."""
 
     body: bytes = b""
@@ -74,8 +74,8 @@ class Stream:
     content_type: str = "application/json"
 
 
-Response: TypeAlias = Answer | Stream
-Handler: TypeAlias = Callable[[Call], Response | Awaitable[Response]]
+Response: TypeAlias = ApiAnswer | Stream
+Handler: TypeAlias = Callable[[ApiCall], Response | Awaitable[Response]]
 """Answers a call, at once or later. Raises: Cut."""
 
 
@@ -85,14 +85,14 @@ class HttpServer:
     def __init__(self, handle: Handler, *, max_body: int) -> None:
         self.handle = handle
         self.max_body = max_body
-        self.connections: set[Connection] = set()
+        self.connections: set[ClientConnection] = set()
         self._loop = asyncio.get_running_loop()
         self._server: asyncio.Server | None = None
         self._look: asyncio.TimerHandle | None = None
 
     async def listen(self, host: str, port: int) -> int:
         """Begin; gives the port, which is any free one for 0. Raises: OSError."""
-        self._server = await self._loop.create_server(lambda: Connection(self), host, port, backlog=BACKLOG)
+        self._server = await self._loop.create_server(lambda: ClientConnection(self), host, port, backlog=BACKLOG)
         self._look = self._loop.call_later(LOOK_EVERY_S, self._close_idle)
         return int(self._server.sockets[0].getsockname()[1])
 
@@ -118,7 +118,7 @@ class HttpServer:
         self._look = self._loop.call_later(LOOK_EVERY_S, self._close_idle)
 
 
-class Connection(asyncio.Protocol):
+class ClientConnection(asyncio.Protocol):
     """One client's connection."""
 
     def __init__(self, server: HttpServer) -> None:
@@ -133,9 +133,9 @@ class Connection(asyncio.Protocol):
         self._in_head = True
         self._head_bytes = 0
         """Of reads since the last whole call: no head can be longer."""
-        self._waiting: deque[tuple[Call, bool]] = deque()
+        self._waiting: deque[tuple[ApiCall, bool]] = deque()
         """Whole calls that are not served yet, and whether the connection is to be closed after each."""
-        self._refused: Answer | None = None
+        self._refused: ApiAnswer | None = None
         """The answer to what follows them and is no call; nothing is parsed behind it."""
         self._rest: list[bytes] = []
         """What came while a call was under way, not parsed yet."""
@@ -227,7 +227,7 @@ class Connection(asyncio.Protocol):
         parser = self._parser
         path, _, query = self._target.decode("latin-1").partition("?")
         pairs = parse_qsl(query, keep_blank_values=True) if query else ()
-        call = Call(
+        call = ApiCall(
             method=parser.get_method().decode("latin-1"),
             path=unquote(path) if "%" in path else path,
             query=dict(reversed(pairs)),
@@ -238,7 +238,7 @@ class Connection(asyncio.Protocol):
 
     def _refuse(self, status: HTTPStatus) -> None:
         if self._refused is None:
-            self._refused = Answer(f"{status.value}: {status.phrase}".encode(), status, "text/plain; charset=utf-8")
+            self._refused = ApiAnswer(f"{status.value}: {status.phrase}".encode(), status, "text/plain; charset=utf-8")
 
     # ---- one call after the other ---------------------------------------------------------------------------------------
 
@@ -268,7 +268,7 @@ class Connection(asyncio.Protocol):
             else:
                 return
 
-    def _serve(self, call: Call, is_last: bool) -> None:
+    def _serve(self, call: ApiCall, is_last: bool) -> None:
         try:
             found = self._server.handle(call)
         except Cut:
@@ -277,7 +277,7 @@ class Connection(asyncio.Protocol):
         except Exception:
             log.exception("call_broken", method=call.method, path=call.path)
             found = _BROKEN
-        if isinstance(found, Answer):
+        if isinstance(found, ApiAnswer):
             self._send(found, is_last=is_last, has_body=call.method != "HEAD")
             return
         self._task = self._loop.create_task(self._answer_later(call, found, is_last))
@@ -290,10 +290,10 @@ class Connection(asyncio.Protocol):
             self._abort()
         self._serve_waiting()
 
-    async def _answer_later(self, call: Call, found: Stream | Awaitable[Response], is_last: bool) -> None:
+    async def _answer_later(self, call: ApiCall, found: Stream | Awaitable[Response], is_last: bool) -> None:
         try:
             response = found if isinstance(found, Stream) else await found
-            if isinstance(response, Answer):
+            if isinstance(response, ApiAnswer):
                 self._send(response, is_last=is_last, has_body=call.method != "HEAD")
             else:
                 await self._stream(response, is_last)
@@ -323,7 +323,7 @@ class Connection(asyncio.Protocol):
         except TimeoutError:
             raise Cut from None
 
-    def _send(self, answer: Answer, *, is_last: bool, has_body: bool = True) -> None:
+    def _send(self, answer: ApiAnswer, *, is_last: bool, has_body: bool = True) -> None:
         headers, content_type = answer.headers, answer.content_type
         if answer.status == HTTPStatus.NO_CONTENT:
             content_type = ""
@@ -349,7 +349,7 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
 
 
-_BROKEN = Answer(b"500 Internal Server Error", 500, "text/plain; charset=utf-8")
+_BROKEN = ApiAnswer(b"500 Internal Server Error", 500, "text/plain; charset=utf-8")
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 _date: tuple[int, str] = (0, "")
 

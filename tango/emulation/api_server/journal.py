@@ -23,7 +23,7 @@ Entry = tuple[int, str, str, str, dict[str, object] | None]
 """(resource version, resource key, namespace, name, object); None as object means that it was deleted."""
 
 
-class Journal:
+class ObjectLog:
     """The log `journal.jsonl` in a folder: lines `[resource version, resource key, namespace, name, object or null]`.
 
     With None as folder nothing is kept. Raises: ConfigError if another process holds the folder's lock.

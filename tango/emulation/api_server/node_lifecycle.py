@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 
@@ -21,7 +21,8 @@ from tango.domain.node_selection import tolerates
 from tango.emulation.api_server.failures import Refused
 from tango.emulation.api_server.objects import Objects, now
 from tango.emulation.api_server.resources import BY_PLACE
-from tango.emulation.api_server.storage import Change, Key, Stored
+from tango.emulation.api_server.storage import Key, Stored, StoredChange
+from tango.emulation.scheduled_calls import CallLater, Timer
 
 Json = dict[str, Any]
 log = structlog.get_logger()
@@ -47,21 +48,13 @@ UNKNOWN = ("Ready", "MemoryPressure", "DiskPressure", "PIDPressure")
 """Conditions that nobody knows of it any more."""
 
 
-class Timer(Protocol):
-    """A handle of a scheduled call, as asyncio's `call_later` returns it."""
-
-    def cancel(self) -> None:
-        """Cancel the call."""
-        ...
-
-
 class NodeLifecycle:
     """The controllers of one cluster, from its making on; `call_later` and `clock` as asyncio's and `time.monotonic`."""
 
     def __init__(
         self,
         objects: Objects,
-        call_later: Callable[[float, Callable[[], None]], Timer],
+        call_later: CallLater,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._objects = objects
@@ -143,7 +136,7 @@ class NodeLifecycle:
         body = {**pod, "metadata": dict(pod["metadata"]), "status": {**status, "conditions": changed}}
         self._objects.storage.put(self._pods, key, body)
 
-    def _on_node(self, change: Change) -> None:
+    def _on_node(self, change: StoredChange) -> None:
         name = change.key[1]
         if change.gone:
             self._lasting.pop(name, None)
@@ -152,7 +145,7 @@ class NodeLifecycle:
         if change.before is None or _lasting(change.before.item) != _lasting(change.after.item):
             self._look_at_pods(name)
 
-    def _on_pod(self, change: Change) -> None:
+    def _on_pod(self, change: StoredChange) -> None:
         if change.gone:
             self._spare(change.key)
         elif self._lasting or self._due:

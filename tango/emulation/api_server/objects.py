@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from tango.emulation.api_server import config_objects, pods
-from tango.emulation.api_server.admission import Admission, pod_security, priorities
+from tango.emulation.api_server.admission import AdmissionChain, pod_security, priorities
 from tango.emulation.api_server.failures import (
     Causes,
     Refused,
@@ -44,7 +44,7 @@ class Objects:
 
     def __init__(self, storage: Storage) -> None:
         self.storage = storage
-        self._admission = Admission(storage)
+        self._admission = AdmissionChain(storage)
         self.admits_any_resize = False
         """As servers before 1.36, which leave it to the kubelet to find a resize infeasible."""
         namespaces = storage.of(BY_PLACE["", "v1", "namespaces"])

@@ -13,7 +13,7 @@ from typing import Any
 
 from tango.emulation.api_server.failures import Causes, Refused, bad_request
 from tango.emulation.api_server.forms import whole_number
-from tango.emulation.api_server.http1 import Answer, Response, Stream
+from tango.emulation.api_server.http1 import ApiAnswer, Response, Stream
 from tango.emulation.api_server.objects import Objects
 from tango.emulation.api_server.storage import Collection, Key
 from tango.emulation.pod_logs import LogReader, log_path, pod_folder
@@ -46,10 +46,10 @@ def log_of(query: Mapping[str, str], pods: Path | None, objects: Objects, collec
     pod = objects.find(collection, key).item
     container = _container(pod, query.get("container", ""))
     if not pod["spec"].get("nodeName"):  # nobody to ask
-        return Answer(status=204)
+        return ApiAnswer(status=204)
     restart = _life(pod, container, previous=query.get("previous") in ("1", "true"))
     if pods is None:
-        return Answer(content_type="text/plain")
+        return ApiAnswer(content_type="text/plain")
     metadata = pod["metadata"]
     folder = pod_folder(pods, metadata.get("namespace", ""), metadata["name"], metadata["uid"])
 

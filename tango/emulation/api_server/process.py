@@ -14,7 +14,7 @@ import structlog
 import uvloop
 
 from tango.emulation.api_server.authorization import Authorizer
-from tango.emulation.api_server.journal import Journal
+from tango.emulation.api_server.journal import ObjectLog
 from tango.emulation.api_server.server import ApiServer
 from tango.emulation.api_server.storage import Storage
 from tango.errors import ConfigError
@@ -73,14 +73,14 @@ async def _serve_all(clusters: Sequence[ApiServerOptions], listening: Callable[[
 
 
 @contextlib.asynccontextmanager
-async def _served(options: ApiServerOptions) -> AsyncIterator[tuple[Journal, Storage]]:
+async def _served(options: ApiServerOptions) -> AsyncIterator[tuple[ObjectLog, Storage]]:
     """One server that listens; gives what has to be kept (`_keep`) meanwhile."""
     try:
         authorizer = Authorizer.from_file(options.token_file)
     except OSError as error:
         raise ConfigError(f"the token file {options.token_file} cannot be read: {error.strerror}") from error
     try:
-        journal = Journal(options.data_dir)
+        journal = ObjectLog(options.data_dir)
         storage = Storage(journal, history=options.history)
     except OSError as error:
         raise ConfigError(f"the data folder {options.data_dir} cannot be used: {error.strerror}") from error
@@ -99,7 +99,7 @@ async def _served(options: ApiServerOptions) -> AsyncIterator[tuple[Journal, Sto
         yield journal, storage
 
 
-async def _keep(journal: Journal, storage: Storage) -> None:
+async def _keep(journal: ObjectLog, storage: Storage) -> None:
     """Sync the journal `SYNC_EVERY_S` after a write, in a thread, and compact it when it has grown. Raises: OSError if a sync fails."""
     retry_at_s = 0.0
     while True:

@@ -21,9 +21,9 @@ from tango.emulation.api_server.authorization import Authorizer, User, service_a
 from tango.emulation.api_server.bodies import change_of, delete_options, object_of
 from tango.emulation.api_server.discovery import discovered
 from tango.emulation.api_server.failures import Causes, Refused
-from tango.emulation.api_server.faults import Faults, Rule, refusal
+from tango.emulation.api_server.faults import FaultRule, Faults, refusal
 from tango.emulation.api_server.forms import whole_number
-from tango.emulation.api_server.http1 import Answer, Call, Cut, HttpServer, Response, Stream
+from tango.emulation.api_server.http1 import ApiAnswer, ApiCall, Cut, HttpServer, Response, Stream
 from tango.emulation.api_server.objects import Objects, require_name
 from tango.emulation.api_server.pod_calls import bind, evict
 from tango.emulation.api_server.pod_log import log_of
@@ -57,7 +57,7 @@ class ApiServer:
         authorizer.grants = RoleBindings(storage)
         self._faults = Faults()
         if rbac_after_s:
-            self._faults.add(Rule("rbac", seconds=rbac_after_s))
+            self._faults.add(FaultRule("rbac", seconds=rbac_after_s))
         self._watches: set[Watch] = set()
 
     @contextlib.asynccontextmanager
@@ -76,14 +76,14 @@ class ApiServer:
         for watch in self._watches:
             watch.stop()
 
-    def _answered(self, call: Call) -> Response | Awaitable[Response]:
+    def _answered(self, call: ApiCall) -> Response | Awaitable[Response]:
         try:
             return self._route(call, self._authorizer.user(call.headers.get("authorization")))
         except (Refused, OSError) as error:
             return _refusal(call, error)
 
     async def _answered_late(
-        self, seconds: float, call: Call, verb: str, resource: Resource, namespace: str | None, name: str, subresource: str
+        self, seconds: float, call: ApiCall, verb: str, resource: Resource, namespace: str | None, name: str, subresource: str
     ) -> Response:
         await asyncio.sleep(seconds)
         try:
@@ -91,7 +91,7 @@ class ApiServer:
         except (Refused, OSError) as error:
             return _refusal(call, error)
 
-    def _route(self, call: Call, user: User) -> Response | Awaitable[Response]:
+    def _route(self, call: ApiCall, user: User) -> Response | Awaitable[Response]:
         parts = [p for p in call.path.split("/") if p]
         if parts == ["__faults"]:
             return self._set_faults(call, user)
@@ -136,7 +136,7 @@ class ApiServer:
             raise refusal(rule, verb=verb, **asked)
         return self._serve(call, verb, resource, namespace, name, subresource)
 
-    def _serve(self, call: Call, verb: str, resource: Resource, namespace: str | None, name: str, subresource: str) -> Response:
+    def _serve(self, call: ApiCall, verb: str, resource: Resource, namespace: str | None, name: str, subresource: str) -> Response:
         collection = self._storage.of(resource)
         if verb == "watch":
             return self._watch(call, collection, namespace, name)
@@ -147,9 +147,11 @@ class ApiServer:
         reply = self._replied(call, verb, collection, namespace, name, subresource)
         # As RFC 7234, section 5.5, writes them.
         warnings = tuple(("Warning", f'299 - "{text.replace(chr(34), chr(92) + chr(34))}"') for text in reply.warnings)
-        return Answer(reply.body, reply.status, headers=warnings)
+        return ApiAnswer(reply.body, reply.status, headers=warnings)
 
-    def _replied(self, call: Call, verb: str, collection: Collection, namespace: str | None, name: str, subresource: str) -> Reply:
+    def _replied(
+        self, call: ApiCall, verb: str, collection: Collection, namespace: str | None, name: str, subresource: str
+    ) -> Reply:
         objects, resource, key = self._objects, collection.resource, (namespace or "", name)
         query, raw, dry = call.query, call.body, "dryRun" in call.query
         if verb == "list":
@@ -199,7 +201,7 @@ class ApiServer:
         }
         return Reply(orjson.dumps(found), 201)
 
-    def _watch(self, call: Call, collection: Collection, namespace: str | None, name: str) -> Stream:
+    def _watch(self, call: ApiCall, collection: Collection, namespace: str | None, name: str) -> Stream:
         query = call.query
         fields = query.get("fieldSelector", "")
         if name:  # a watch of one object is a watch of its collection that selects it, as in Kubernetes
@@ -231,7 +233,7 @@ class ApiServer:
         if watch.cut:
             raise Cut
 
-    def _set_faults(self, call: Call, user: User) -> Answer:
+    def _set_faults(self, call: ApiCall, user: User) -> ApiAnswer:
         if not user.is_master:
             raise Refused(403, "Forbidden", f'forbidden: User "{user.name}" cannot set faults')
         if call.method == "PUT":
@@ -245,29 +247,29 @@ class ApiServer:
         elif call.method == "DELETE":
             self._faults.clear()
         self._objects.admits_any_resize = self._faults.standing("older-resize") is not None
-        return Answer(orjson.dumps([r.fault for r in self._faults.rules]))
+        return ApiAnswer(orjson.dumps([r.fault for r in self._faults.rules]))
 
-    def _discovery(self, path: str, user: User) -> Answer:
+    def _discovery(self, path: str, user: User) -> ApiAnswer:
         self._authorizer.require_path(user, path)
         if path in ("/healthz", "/readyz", "/livez"):
-            return Answer(b"ok", content_type="text/plain; charset=utf-8")
+            return ApiAnswer(b"ok", content_type="text/plain; charset=utf-8")
         found = discovered(path)
         if found is None:
             raise _no_such_path()
-        return Answer(orjson.dumps(found))
+        return ApiAnswer(orjson.dumps(found))
 
 
-def _refusal(call: Call, error: Refused | OSError) -> Answer:
+def _refusal(call: ApiCall, error: Refused | OSError) -> ApiAnswer:
     if isinstance(error, Refused):
         kind = "text/plain; charset=utf-8" if error.is_plain else "application/json"
-        return Answer(error.payload(), error.code, kind, tuple(error.headers.items()))
+        return ApiAnswer(error.payload(), error.code, kind, tuple(error.headers.items()))
     # The journal could not take the write, so nothing was changed.
     log.error("write_refused", path=call.path, error=str(error))
     failed = Refused(500, "InternalError", f"Internal error occurred: the write cannot be kept: {error.strerror}")
-    return Answer(failed.payload(), 500)
+    return ApiAnswer(failed.payload(), 500)
 
 
-def _verb(call: Call, name: str) -> str:
+def _verb(call: ApiCall, name: str) -> str:
     method = call.method
     if method in ("GET", "HEAD"):
         watching = call.query.get("watch", "") in ("1", "true")

@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from tango.emulation.api_server.journal import Journal, line
+from tango.emulation.api_server.journal import ObjectLog, line
 from tango.emulation.api_server.resources import RESOURCES, Resource
 
 Json = dict[str, Any]
@@ -41,7 +41,7 @@ class Stored:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class StoredChange:
     """One write. `before` is None for a create; for a delete `gone` is set and `after` is the last state, with the delete's version."""
 
     version: int
@@ -57,10 +57,10 @@ class Collection:
     def __init__(self, resource: Resource, history: int) -> None:
         self.resource = resource
         self.objects: dict[Key, Stored] = {}
-        self.changes: deque[Change] = deque(maxlen=history)
+        self.changes: deque[StoredChange] = deque(maxlen=history)
         self.oldest = FIRST_VERSION
         """Oldest version in `changes`; a watch may resume from one before it or later."""
-        self.listeners: set[Callable[[Change], None]] = set()
+        self.listeners: set[Callable[[StoredChange], None]] = set()
 
     @property
     def place(self) -> str:
@@ -76,11 +76,11 @@ class Collection:
 class Storage:
     """All collections, with one counter of resource versions and one journal. Reads the journal when it is created."""
 
-    def __init__(self, journal: Journal, *, history: int) -> None:
+    def __init__(self, journal: ObjectLog, *, history: int) -> None:
         self.version = FIRST_VERSION
         self.collections = {f"{r.group}/{r.name}": Collection(r, history) for r in RESOURCES}
         self._journal = journal
-        self._untold: deque[tuple[Collection, Change]] = deque()
+        self._untold: deque[tuple[Collection, StoredChange]] = deque()
         self._telling = False
         self._recover()
 
@@ -104,7 +104,7 @@ class Storage:
         self.version = version
         collection.objects[key] = stored
         if durable:
-            self._tell(collection, Change(version, key, before, stored, gone=False))
+            self._tell(collection, StoredChange(version, key, before, stored, gone=False))
         return stored
 
     def remove(self, collection: Collection, key: Key) -> Stored:
@@ -119,7 +119,7 @@ class Storage:
         self.version = version
         del collection.objects[key]
         if durable:
-            self._tell(collection, Change(version, key, before, last, gone=True))
+            self._tell(collection, StoredChange(version, key, before, last, gone=True))
         return last
 
     def forget_history(self) -> None:
@@ -132,7 +132,7 @@ class Storage:
         """Rewrite the journal with the current objects only. Raises: OSError; the old journal then stays in use."""
         self._journal.rewrite(self._lines())
 
-    def _tell(self, collection: Collection, change: Change) -> None:
+    def _tell(self, collection: Collection, change: StoredChange) -> None:
         if len(collection.changes) == collection.changes.maxlen:
             collection.oldest = collection.changes[0].version
         collection.changes.append(change)

@@ -15,7 +15,7 @@ import orjson
 from tango.emulation.api_server.failures import Causes, expired, too_new
 from tango.emulation.api_server.resources import json_head
 from tango.emulation.api_server.selectors import Match
-from tango.emulation.api_server.storage import Change, Collection, Storage, Stored
+from tango.emulation.api_server.storage import Collection, Storage, Stored, StoredChange
 
 BOOKMARK_EVERY_S = 10.0
 """Seconds without an event after which a bookmark is sent. Chosen; a real server sends one about every minute."""
@@ -131,7 +131,7 @@ class Watch:
                 if bookmarks and not self._waiting and loop.time() < end_s:
                     yield self._bookmark()
 
-    def _on_change(self, change: Change) -> None:
+    def _on_change(self, change: StoredChange) -> None:
         if self._namespace is not None and change.key[0] != self._namespace:
             return
         if self._match is None:

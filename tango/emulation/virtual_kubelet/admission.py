@@ -27,7 +27,7 @@ CONDITIONS = {"memory": "MemoryPressure", "disk": "DiskPressure", "pid": "PIDPre
 
 
 @dataclass(frozen=True, slots=True)
-class NodeState:
+class KubeletState:
     """What a kubelet knows of its node beside its size: labels and taints of the Node object, and its own ways."""
 
     name: str
@@ -36,7 +36,7 @@ class NodeState:
     ways: KubeletWays = USUAL
 
 
-def pressed(pod: Json, node: NodeState) -> tuple[str, str] | None:
+def pressed(pod: Json, node: KubeletState) -> tuple[str, str] | None:
     """(reason, message) with which a kubelet under pressure rejects a pod; None if it takes it."""
     spec = pod["spec"]
     if not node.ways.pressure or (spec.get("priority") or 0) >= CRITICAL:
@@ -49,7 +49,7 @@ def pressed(pod: Json, node: NodeState) -> tuple[str, str] | None:
     return "Evicted", f"The node had condition: [{held}]. "
 
 
-def unsuited(pod: Json, node: NodeState) -> tuple[str, str] | None:
+def unsuited(pod: Json, node: KubeletState) -> tuple[str, str] | None:
     """(reason, message) with which a kubelet rejects a pod that its node is not for; None if it takes it."""
     spec = pod["spec"]
     if not selects(spec, node.labels, node.name):
@@ -60,7 +60,7 @@ def unsuited(pod: Json, node: NodeState) -> tuple[str, str] | None:
     return None
 
 
-class Verdict(Enum):
+class ResizeDecision(Enum):
     """The kubelet's decision on a resize; values are reasons of the condition PodResizePending (KEP-1287)."""
 
     FITS = "fits"
@@ -71,7 +71,7 @@ class Verdict(Enum):
 
 
 @dataclass(slots=True)
-class Ledger:
+class Allocations:
     """The resource requests allocated on one node. Their sums are kept, so that a decision costs the same with one pod or a thousand."""
 
     node: Node
@@ -105,19 +105,19 @@ class Ledger:
                 return f"OutOf{resource}", f"Node didn't have enough resource: {resource}, {numbers}"
         return None
 
-    def judge(self, uid: str, size: PodSize) -> tuple[Verdict, str]:
+    def judge(self, uid: str, size: PodSize) -> tuple[ResizeDecision, str]:
         """The decision on resizing an admitted pod to `size`, and the message that explains a refusal. Raises: KeyError if unknown."""
         capacity, asked, held = _capacity(self.node), _asked(size), _asked(self.sizes[uid])
         if any(lacks(amount, capacity.get(resource, 0)) for resource, amount in asked.items()):
-            return Verdict.INFEASIBLE, "Node didn't have enough capacity"
+            return ResizeDecision.INFEASIBLE, "Node didn't have enough capacity"
         lacking = [
             resource
             for resource, amount in asked.items()
             if lacks(amount, capacity.get(resource, 0) - self.allocated[resource] + held.get(resource, 0))
         ]
         if lacking:
-            return Verdict.DEFERRED, f"Node didn't have enough resource: {', '.join(lacking)}"
-        return Verdict.FITS, ""
+            return ResizeDecision.DEFERRED, f"Node didn't have enough resource: {', '.join(lacking)}"
+        return ResizeDecision.FITS, ""
 
 
 def _asked(size: PodSize) -> dict[str, int]:

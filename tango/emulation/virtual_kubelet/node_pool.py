@@ -15,12 +15,12 @@ from tango.domain.fleet import Cluster, Fleet
 from tango.domain.identity import NodeKey, PodKey
 from tango.domain.kubelet_ways import ANNOTATION, ways_of
 from tango.emulation.virtual_kubelet import statuses
-from tango.emulation.virtual_kubelet.admission import Ledger, NodeState, pressed, unsuited
+from tango.emulation.virtual_kubelet.admission import Allocations, KubeletState, pressed, unsuited
 from tango.emulation.virtual_kubelet.images import CREATING, NodeImages
 from tango.emulation.virtual_kubelet.lc_instance import LcInstance
 from tango.emulation.virtual_kubelet.network import ClusterNetwork
 from tango.emulation.virtual_kubelet.node_timeline import NodeTimeline
-from tango.emulation.virtual_kubelet.pod_run import Listener, PodRun
+from tango.emulation.virtual_kubelet.pod_run import PodListener, PodRun
 from tango.emulation.virtual_kubelet.pod_spec import (
     PodKind,
     PodSize,
@@ -60,7 +60,7 @@ class Addresses(Protocol):
 
     async def listen(
         self, connection: Callable[[], asyncio.Protocol], *, node: NodeKey, port: int, preferred: str = ""
-    ) -> tuple[Listener, str]:
+    ) -> tuple[PodListener, str]:
         """Listen on a free address of the node, the preferred one if it is free; return the listener and the address. Raises: OSError."""
         ...
 
@@ -92,9 +92,9 @@ class NodePool:
         self._cluster = cluster.name
         self.runs: dict[str, PodRun] = {}
         self.timeline = timeline
-        self._ledgers = [Ledger(node) for node in nodes]
+        self._ledgers = [Allocations(node) for node in nodes]
         self._fleet_ways = fleet.kubelets
-        self.states = [NodeState(node.name, ways=fleet.kubelets) for node in nodes]
+        self.states = [KubeletState(node.name, ways=fleet.kubelets) for node in nodes]
         """Of each node, as its Node object was last seen."""
         self._images = [NodeImages(lambda k=k: self.states[k].ways) for k in range(len(nodes))]  # type: ignore[misc]
         self._resizer = Resizer(
@@ -156,7 +156,7 @@ class NodePool:
             log.warning("kubelet_ways_refused", node=metadata["name"], annotation=ANNOTATION, error=str(error))
             ways = before.ways
         taints = tuple((node.get("spec") or {}).get("taints") or ())
-        self.states[k] = NodeState(metadata["name"], metadata.get("labels") or {}, taints, ways)
+        self.states[k] = KubeletState(metadata["name"], metadata.get("labels") or {}, taints, ways)
         if ways.resize != before.ways.resize:
             self._resizer.retry_deferred(k)
         return ways.pressure != before.ways.pressure

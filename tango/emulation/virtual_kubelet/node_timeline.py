@@ -11,10 +11,10 @@ import itertools
 import math
 import time
 from collections.abc import Callable
-from typing import Protocol
 
 import structlog
 
+from tango.emulation.scheduled_calls import CallLater, Timer
 from tango.node_model import NodeModel, NodeUsage
 
 log = structlog.get_logger(__name__)
@@ -28,17 +28,6 @@ TICK_S = 0.001
 """Resolution of the event loop's timers."""
 REANCHOR_EVERY_S = 1.0
 """Seconds after which the offset between the timeline's clock and Unix time is read again."""
-
-
-class Timer(Protocol):
-    """A handle of a scheduled call, as asyncio's `call_later` returns it."""
-
-    def cancel(self) -> None:
-        """Cancel the call."""
-        ...
-
-
-CallLater = Callable[[float, Callable[[], None]], Timer]
 
 
 class NodeTimeline:

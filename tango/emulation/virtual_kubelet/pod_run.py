@@ -13,7 +13,7 @@ from tango.emulation.virtual_kubelet.statuses import ResizeState
 Json = dict[str, Any]
 
 
-class Listener(Protocol):
+class PodListener(Protocol):
     """A listening socket at a pod's address."""
 
     def close(self) -> None:
@@ -44,7 +44,7 @@ class PodRun:
     """The model's key of a BE pod, or row of an LC instance; -1 before it has been added."""
     ip: str = ""
     instance: LcInstance | None = None
-    listener: Listener | None = None
+    listener: PodListener | None = None
     process: ProcessPod | None = None
     """Its local processes, where it is not modelled."""
     resize: ResizeState | None = None

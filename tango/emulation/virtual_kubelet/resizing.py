@@ -10,7 +10,7 @@ from typing import Any
 
 from tango.domain.fleet import Node
 from tango.domain.kubelet_ways import USUAL, KubeletWays
-from tango.emulation.virtual_kubelet.admission import Ledger, Verdict
+from tango.emulation.virtual_kubelet.admission import Allocations, ResizeDecision
 from tango.emulation.virtual_kubelet.node_timeline import NodeTimeline
 from tango.emulation.virtual_kubelet.pod_run import PodRun
 from tango.emulation.virtual_kubelet.pod_spec import PodSize, container_resources, pod_size, room_of
@@ -29,7 +29,7 @@ class Resizer:
 
     def __init__(
         self,
-        ledgers: list[Ledger],
+        ledgers: list[Allocations],
         runs: dict[str, PodRun],
         *,
         timeline: NodeTimeline,
@@ -75,11 +75,11 @@ class Resizer:
         try:
             size = room_of(run.spec, run.wanted)
         except ValueError as error:
-            self._set_resize(run, "PodResizePending", Verdict.INFEASIBLE.value, str(error))
+            self._set_resize(run, "PodResizePending", ResizeDecision.INFEASIBLE.value, str(error))
             return
         verdict, message = self._judge(run, size)
-        if verdict is not Verdict.FITS:
-            if verdict is Verdict.DEFERRED:
+        if verdict is not ResizeDecision.FITS:
+            if verdict is ResizeDecision.DEFERRED:
                 deferred.append(uid)
             self._set_resize(run, "PodResizePending", verdict.value, message)
             return
@@ -89,11 +89,11 @@ class Resizer:
         self._actuate_later(run, self._actuation_delay_s)
         self.retry_deferred(run.node)
 
-    def _judge(self, run: PodRun, size: PodSize) -> tuple[Verdict, str]:
+    def _judge(self, run: PodRun, size: PodSize) -> tuple[ResizeDecision, str]:
         verdict, message = self._ledgers[run.node].judge(run.spec.uid, size)
         declared = self._ways(run.node).resize
-        if verdict is Verdict.FITS and declared in ("deferred", "infeasible"):
-            return Verdict(declared.capitalize()), f"the node's kubelet is declared to answer {declared.capitalize()}"
+        if verdict is ResizeDecision.FITS and declared in ("deferred", "infeasible"):
+            return ResizeDecision(declared.capitalize()), f"the node's kubelet is declared to answer {declared.capitalize()}"
         return verdict, message
 
     def _actuate_later(self, run: PodRun, delay_s: float) -> None:
@@ -152,7 +152,7 @@ class Resizer:
             run = self._runs.get(uid)
             if run is None or run.over:
                 self._deferred[node].remove(uid)
-            elif self._judge(run, room_of(run.spec, run.wanted))[0] is Verdict.FITS:
+            elif self._judge(run, room_of(run.spec, run.wanted))[0] is ResizeDecision.FITS:
                 self._allocate(run)
 
 

@@ -40,7 +40,7 @@ from tango.settings.decisions import LcSettings
 _given_up_after_s, _expected_work_s = inlined(given_up_after_s), inlined(expected_work_s)
 
 
-class Batch(NamedTuple):
+class BatchColumns(NamedTuple):
     """m requests that entered one cluster."""
 
     row: NDArray[np.int64]
@@ -92,7 +92,7 @@ class Kept(NamedTuple):
 
 
 @in_place
-def plan_batch(policy: Traits, now: Now, batch: Batch, kept: Kept, to: Choices, explore: Exploration) -> None:
+def plan_batch(policy: Traits, now: Now, batch: BatchColumns, kept: Kept, to: Choices, explore: Exploration) -> None:
     """Fill `to` and `batch.shed`; of the snapshot nothing is written."""
     terrain, belief = kept.terrain, kept.belief
     if now.scales_work:
@@ -150,7 +150,7 @@ class BatchPlanner:
         entry = int(arrivals.entry_cluster[0])
         kept = self._arrange(rule, seen, settings, entry)
         to = new_choices(m)
-        batch = Batch(
+        batch = BatchColumns(
             row=np.arange(m),
             service=arrivals.service,
             due_s=arrivals.due_s,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tango.analysis.compared_metrics import METRICS, Metric
+from tango.analysis.compared_metrics import METRICS, ComparedMetric
 from tango.analysis.comparison import CellLabel, CellResult, cell_result, compare, comparison_table
 from tango.analysis.intervals import paired_difference, t_quantile
 from tango.analysis.metrics import run_metrics
@@ -329,7 +329,7 @@ def test_terminal_table_has_a_row_per_system_and_a_text_for_each_column():
 
 def test_differences_are_written_with_as_many_digits_as_they_carry():
     """The larger of difference and half interval has three digits; seconds where milliseconds get long."""
-    by_name: dict[str, Metric] = {metric.name: metric for metric in METRICS}
+    by_name: dict[str, ComparedMetric] = {metric.name: metric for metric in METRICS}
 
     assert by_name["lc_qos_rate"].show_difference(0.01234, 0.0005) == "+1.23 ± 0.05 pp"
     assert by_name["lc_latency_p99_ms"].show_difference(-2345.6, 12.0) == "-2.35 ± 0.01 s"

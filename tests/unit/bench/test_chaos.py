@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from tango.bench.chaos.books import Look, orphans, overcommitted, running_twice, wrong
+from tango.bench.chaos.books import BothBooks, orphans, overcommitted, running_twice, wrong
 from tango.bench.chaos.faults import faults
 from tango.bench.chaos.trials import back_after, measure
 from tango.errors import ConfigError
 
 
-def look(states: dict[int, str], *, held: set[int], handed_to: int = 9, succeeded: tuple[tuple[int, int], ...] = ()) -> Look:
+def look(states: dict[int, str], *, held: set[int], handed_to: int = 9, succeeded: tuple[tuple[int, int], ...] = ()) -> BothBooks:
     """Of one cluster, where all entered."""
-    return Look(state=states, held={"c1": held}, share={"c1": (handed_to, set(states))}, succeeded=succeeded)
+    return BothBooks(state=states, held={"c1": held}, share={"c1": (handed_to, set(states))}, succeeded=succeeded)
 
 
 def test_books_that_are_right_say_nothing() -> None:
@@ -34,7 +34,7 @@ def test_books_that_are_right_say_nothing() -> None:
         (look({1: "failed", 2: "failed"}, held=set()), look({1: "failed"}, held=set()), "2 requests became 1"),
     ],
 )
-def test_what_cannot_be_is_told(before: Look | None, now: Look, words: str) -> None:
+def test_what_cannot_be_is_told(before: BothBooks | None, now: BothBooks, words: str) -> None:
     """Lost, doubled, changed after its end, gone."""
     assert words in wrong(before, now)
 

@@ -18,15 +18,15 @@ from rich.console import Console
 
 from tango.analysis.compared_metrics import SHARES
 from tango.cli.failures import exit_status
-from tango.cli.output import Column, fitting_table, output_option, print_mapping, print_rows
+from tango.cli.output import ListColumn, fitting_table, output_option, print_mapping, print_rows
 from tango.cli.progress import RunProgress, progress, spinner
 from tango.errors import BadRow, BadRows, ConfigError, StoreUnavailable, TangoError, UsageError
 
 COLUMNS = (
-    Column("run", justify="right", priority=10),
-    Column("name"),
-    Column("qos_rate", title="QoS", show=lambda rate: f"{rate:.1%}"),
-    Column("hash", wide=True),
+    ListColumn("run", justify="right", priority=10),
+    ListColumn("name"),
+    ListColumn("qos_rate", title="QoS", show=lambda rate: f"{rate:.1%}"),
+    ListColumn("hash", wide=True),
 )
 ROWS = [
     {"run": np.int64(1), "name": "first", "qos_rate": np.float64(0.9871), "hash": "ab" * 16},
@@ -118,7 +118,12 @@ def test_control_sequences_in_a_name_do_not_reach_the_terminal(capsys: pytest.Ca
 @pytest.mark.parametrize("width", [12, 20, 40, 80])
 def test_table_fits_the_terminal_and_keeps_the_most_important_column(width: int):
     """Columns of low priority go first; no line is ever wider than the terminal."""
-    columns = (Column("run", priority=10), Column("name", priority=8), Column("a", priority=1), Column("b", priority=2))
+    columns = (
+        ListColumn("run", priority=10),
+        ListColumn("name", priority=8),
+        ListColumn("a", priority=1),
+        ListColumn("b", priority=2),
+    )
     rows = [{"run": 1234, "name": "n" * 30, "a": "a" * 12, "b": "b" * 12}]
     console = Console(width=width, record=True, force_terminal=True, color_system=None, file=open("/dev/null", "w"))  # noqa: SIM115
 
@@ -132,7 +137,7 @@ def test_table_fits_the_terminal_and_keeps_the_most_important_column(width: int)
 
 def test_columns_that_do_not_fit_are_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """On stderr, in their order, with what has them; nothing is said where all fit."""
-    columns = (Column("run", priority=10), Column("qos_rate", priority=1), Column("node", priority=2))
+    columns = (ListColumn("run", priority=10), ListColumn("qos_rate", priority=1), ListColumn("node", priority=2))
     rows = [{"run": 1, "qos_rate": 0.25, "node": "n" * 30}]
     for width, said in ((30, "left out, as they did not fit: qos rate, node"), (80, "")):
         narrow = Console(width=width, force_terminal=True, color_system=None)

@@ -13,7 +13,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from tango.cli.main import cli
-from tango.cli.top import Look, picture_document, print_picture
+from tango.cli.top import PictureReader, picture_document, print_picture
 from tango.cli.top_screen import PARTS, VIEWS, Screen, bar, node_rows, render, shared_lines, spark
 from tango.domain.live_view import LiveLately, LiveNow
 from tango.errors import StoreUnavailable, UsageError
@@ -158,7 +158,7 @@ class Broken:
 
 def test_the_last_picture_stays_while_the_database_is_away(tmp_path: Path) -> None:
     """With the reason."""
-    look = Look(Broken(), tmp_path)
+    look = PictureReader(Broken(), tmp_path)
 
     first, second = look.again(), look.again()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 
-from tango.control.deploy_instances import InstancePlan, Standing, behind_be, beyond_room, outdated, plan_instances
+from tango.control.deploy_instances import InstancePlan, StandingInstance, behind_be, beyond_room, outdated, plan_instances
 from tango.domain.observations import ExtendedState, NodeState
 from tests.fakes.pod_templates import api_service
 from tests.fakes.store_world import BATCH, CHAT, WEB
@@ -87,8 +87,8 @@ def test_a_new_declaration_replaces_a_quarter_of_the_instances_at_a_time() -> No
     """One at least; none while others are away, and first of all what is not ready."""
     service = api_service()
 
-    def pods(*states: tuple[str, bool]) -> list[Standing]:
-        return [Standing(f"p{k}", "my-api", revision, ready) for k, (revision, ready) in enumerate(states)]
+    def pods(*states: tuple[str, bool]) -> list[StandingInstance]:
+        return [StandingInstance(f"p{k}", "my-api", revision, ready) for k, (revision, ready) in enumerate(states)]
 
     old, new = ("old", True), (service.revision, True)
     assert outdated([service], pods(*[old] * 8)) == ("p0", "p1")

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tango.control.rollout import Rollout, rollout
+from tango.control.rollout import ServiceRollout, rollout
 from tango.domain.observations import InstanceState
 from tango.domain.pod_templates import canonical_template
 from tango.domain.refusal_kind import RefusalKind
@@ -88,7 +88,7 @@ def test_what_keeps_an_instance_is_told_in_the_words_of_who_keeps_it() -> None:
 
     found = rollout(API, snapshot(), instances(ready=1, made=2), states)
 
-    assert found == Rollout(
+    assert found == ServiceRollout(
         service="api",
         ready=1,
         wanted=NODES,

@@ -9,7 +9,7 @@ import pytest
 
 from tango.control.simulation_worker import Compute, Simulated, SimulationWorker
 from tango.domain.runs import RunStatus
-from tango.domain.simulations import ClaimedSimulation, SimulationState
+from tango.domain.simulations import ClaimedSimulation, SimulationProgress
 from tango.errors import Deadlock, StoreError
 from tango.settings import LeaseSettings
 from tests.fakes.faulty import Faulty
@@ -63,7 +63,7 @@ def test_an_error_of_a_cell_is_its_end_and_keeps_its_words(world: SweepWorld, er
         raise error
 
     assert world.work(run_id, fail)["status"] == "failed"
-    assert world.store.states([run_id]) == [SimulationState(run_id=run_id, status=RunStatus.FAILED, failure=words)]
+    assert world.store.states([run_id]) == [SimulationProgress(run_id=run_id, status=RunStatus.FAILED, failure=words)]
 
 
 def test_a_worker_leaves_a_run_that_was_cancelled(world: SweepWorld) -> None:

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from tango.domain.learned_figures import learned, request_memory_mib
-from tango.domain.memory_by_load import Instance, Line, MemoryByLoad
+from tango.domain.memory_by_load import FittedLine, MeasuredInstance, MemoryByLoad
 from tango.domain.observations import MeasuredService
 from tests.fakes.pod_templates import api_service, job_service
 
@@ -29,7 +29,7 @@ def test_work_of_a_request_is_usage_by_requests() -> None:
 
 def test_memory_of_a_request_is_learned_where_its_instances_follow_their_load() -> None:
     """Of 256 MiB 56 are its own; at 8 MiB a request, and a quarter more, 20 fit beside them, so that one counts as a twentieth of it."""
-    instance, by_load = Instance(), MemoryByLoad()
+    instance, by_load = MeasuredInstance(), MemoryByLoad()
     for k in range(100):
         by_load += instance.sample(k % 10, 56.0 + 8.0 * (k % 10))
     seen = dataclasses.replace(measured(0.0, 0), by_load=by_load)
@@ -42,8 +42,10 @@ def test_memory_of_a_request_is_learned_where_its_instances_follow_their_load() 
     assert learned(api, measured(0.0, 0)) is api
 
 
-@pytest.mark.parametrize(("line", "expected"), [(Line(300.0, 10.0), 256), (Line(1.0, 300.0), 256), (Line(0.001, 10.0), 1)])
-def test_a_request_counts_as_something_between_one_mib_and_its_instance(line: Line, expected: int) -> None:
+@pytest.mark.parametrize(
+    ("line", "expected"), [(FittedLine(300.0, 10.0), 256), (FittedLine(1.0, 300.0), 256), (FittedLine(0.001, 10.0), 1)]
+)
+def test_a_request_counts_as_something_between_one_mib_and_its_instance(line: FittedLine, expected: int) -> None:
     """An instance serves one at a time at the least, whatever was measured."""
     assert request_memory_mib(256, line) == expected
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from tango.domain.memory_by_load import LEAST_DEGREES, Instance, MemoryByLoad
+from tango.domain.memory_by_load import LEAST_DEGREES, MeasuredInstance, MemoryByLoad
 
 RNG = np.random.default_rng(7)
 MANY = 60
@@ -19,7 +19,7 @@ def sums(
     """Of so many samples of each instance; `memory_of` gives the memory of one by its number and its loads."""
     total = MemoryByLoad()
     for k in range(instances):
-        instance = Instance()
+        instance = MeasuredInstance()
         load = RNG.integers(0, 12, MANY).astype(float) if loads is None else loads
         for x, y in zip(load, memory_of(k, load), strict=True):
             total += instance.sample(float(x), float(y))
@@ -69,8 +69,8 @@ def test_instances_of_which_each_was_seen_once_say_nothing() -> None:
     """That one with more to do holds more may have another cause; so may few samples."""
     apart, few = MemoryByLoad(), MemoryByLoad()
     for k in range(200):
-        apart += Instance().sample(float(k % 10), 50.0 + 6.0 * (k % 10))
-    instance = Instance()
+        apart += MeasuredInstance().sample(float(k % 10), 50.0 + 6.0 * (k % 10))
+    instance = MeasuredInstance()
     for k in range(LEAST_DEGREES):
         few += instance.sample(float(k % 10), 50.0 + 6.0 * (k % 10))
 

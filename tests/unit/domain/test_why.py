@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from tango.domain.explanation import DeferredResize, Known, LcFacts, Standing
+from tango.domain.explanation import DeferredResize, Known, LcFacts, RequestStanding
 from tango.domain.identity import NodeKey, RequestKey
 from tango.domain.observations import InstanceState
 from tango.domain.placement_question import changed_snapshot
@@ -28,7 +28,7 @@ from tests.fakes.waiting_worlds import fleet
 LC, BE = ServiceClass.LC, ServiceClass.BE
 
 
-def standing(state: RequestState, of: ServiceClass = LC, **told: object) -> Standing:
+def standing(state: RequestState, of: ServiceClass = LC, **told: object) -> RequestStanding:
     """A request that entered at c1 and is due at second 10 of its run, where it is second 11."""
     is_lc = of is LC
     fields = {
@@ -44,7 +44,7 @@ def standing(state: RequestState, of: ServiceClass = LC, **told: object) -> Stan
         "now_s": 11.0,
         "target_s": 0.1 if is_lc else None,
     }
-    return Standing(**fields | told)  # type: ignore[arg-type]
+    return RequestStanding(**fields | told)  # type: ignore[arg-type]
 
 
 def instance(node: str, *, ready: bool) -> InstanceState:

@@ -16,7 +16,7 @@ from tango.exporter import Part, Parts, QosWindow
 from tango.exporter.serving import serve
 from tango.settings import MetricsSettings
 from tango.telemetry import catalogue as of
-from tango.telemetry.catalogue import CATALOGUE, Kind
+from tango.telemetry.catalogue import CATALOGUE, MetricKind
 from tango.telemetry.readings import Readings
 
 
@@ -51,13 +51,13 @@ def test_a_scrape_has_every_series_under_its_name_and_type() -> None:
     families = {family.name: family for family in text_string_to_metric_families(text)}
 
     for k, metric in enumerate(CATALOGUE.values()):
-        family = families[metric.name.removesuffix("_total") if metric.kind is Kind.COUNTER else metric.name]
+        family = families[metric.name.removesuffix("_total") if metric.kind is MetricKind.COUNTER else metric.name]
         labels = {label: f"{label}-{k}" for label in metric.labels}
         samples = {(s.name, s.labels.get("le")): s.value for s in family.samples}
         assert family.type == metric.kind
         assert all(labels.items() <= s.labels.items() for s in family.samples)
         assert {name for name, _ in samples} == set(metric.series)
-        if metric.kind is Kind.HISTOGRAM:
+        if metric.kind is MetricKind.HISTOGRAM:
             counts = [float(k + j) for j in range(metric.places - 1)]
             assert samples[f"{metric.name}_count", None] == samples[f"{metric.name}_bucket", "+Inf"] == sum(counts)
             assert samples[f"{metric.name}_sum", None] == k + metric.places - 1

@@ -20,7 +20,7 @@ import pytest
 
 from tango.domain.identity import RequestKey
 from tango.errors import ConfigError, StoreUnavailable
-from tango.journal.database import Database
+from tango.journal.database import JournalDatabase
 from tango.journal.journal import SqliteJournal
 from tango.journal.schema import FORMAT
 from tango.ports.requests import StartHere
@@ -216,7 +216,7 @@ def test_what_raises_changes_nothing_and_gives_no_number(path: Path) -> None:
     """Numbers of events are given in the transaction of the change, so that one that fails leaves no gap."""
     world = sqlite_journal_world(path)
     run_id = world.released(WEB, WEB)
-    database: Database = world.journal._database  # type: ignore[attr-defined]
+    database: JournalDatabase = world.journal._database  # type: ignore[attr-defined]
     read = world.arrivals(run_id, [0, 1])
     database.write(lambda c: c.execute("CREATE TRIGGER refuse BEFORE INSERT ON event WHEN NEW.decision IS NOT NULL BEGIN "
                                        "SELECT RAISE(ABORT, 'no'); END"))  # fmt: skip

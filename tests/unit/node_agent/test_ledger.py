@@ -11,7 +11,7 @@ from tango.cgroups.groups import Group
 from tango.cgroups.knobs import Knob
 from tango.errors import FileUnusable
 from tango.node_agent.ledger import REWRITES, Ledger
-from tango.node_agent.wanted import Change, Move, in_order, with_burst
+from tango.node_agent.wanted import Move, WantedValue, in_order, with_burst
 from tests.fakes.cgroupfs import FakeHierarchy
 
 
@@ -40,7 +40,7 @@ def test_what_is_written_is_read_back_and_put_back_in_the_end(hierarchy: FakeHie
     ledger = ledger_of(hierarchy, tmp_path)
     work = hierarchy.group("pod/work")
 
-    (setting,) = ledger.apply([Change(work, Knob.CPU_QUOTA, 60_000)], now_s=0.0)
+    (setting,) = ledger.apply([WantedValue(work, Knob.CPU_QUOTA, 60_000)], now_s=0.0)
     restored = ledger.restore()
 
     assert (setting.wanted, setting.effective, setting.refused) == (60_000, 40_000, "")
@@ -53,7 +53,7 @@ def test_what_is_set_already_is_nobodys_change(hierarchy: FakeHierarchy, pod: Gr
     pod.write(Knob.CPU_QUOTA, 40_000)
     ledger = ledger_of(hierarchy, tmp_path)
 
-    assert ledger.apply([Change(pod, Knob.CPU_QUOTA, 40_000)], now_s=0.0) == []
+    assert ledger.apply([WantedValue(pod, Knob.CPU_QUOTA, 40_000)], now_s=0.0) == []
     pod.write(Knob.CPU_QUOTA, 50_000)
     ledger.restore()
 
@@ -63,10 +63,10 @@ def test_what_is_set_already_is_nobodys_change(hierarchy: FakeHierarchy, pod: Gr
 def test_after_a_kill_the_next_one_knows_what_was_found(hierarchy: FakeHierarchy, pod: Group, tmp_path: Path) -> None:
     """The file is written before the kernel's: at whatever moment the process dies, what was there can be put back."""
     pod.write(Knob.CPU_QUOTA, 40_000)
-    ledger_of(hierarchy, tmp_path).apply([Change(pod, Knob.CPU_QUOTA, 10_000)], now_s=0.0)
+    ledger_of(hierarchy, tmp_path).apply([WantedValue(pod, Knob.CPU_QUOTA, 10_000)], now_s=0.0)
 
     second = ledger_of(hierarchy, tmp_path)
-    second.apply([Change(pod, Knob.CPU_QUOTA, 5_000)], now_s=0.0)
+    second.apply([WantedValue(pod, Knob.CPU_QUOTA, 5_000)], now_s=0.0)
     second.restore()
 
     assert second.taken_over == 1
@@ -83,7 +83,7 @@ def test_a_file_that_cannot_be_written_keeps_the_kernels_as_they_are(hierarchy: 
     with pytest.raises(FileUnusable, match="state"):
         Ledger(hierarchy, folder / "agent.json", boot_id="b1")
     with pytest.raises(FileUnusable, match="state"):
-        ledger.apply([Change(pod, Knob.CPU_QUOTA, 10_000)], now_s=0.0)
+        ledger.apply([WantedValue(pod, Knob.CPU_QUOTA, 10_000)], now_s=0.0)
 
     assert pod.read(Knob.CPU_QUOTA) is None
 
@@ -98,7 +98,7 @@ def test_a_file_of_something_else_counts_for_nothing(hierarchy: FakeHierarchy, t
 
 def test_groups_of_another_boot_are_others(hierarchy: FakeHierarchy, pod: Group, tmp_path: Path) -> None:
     """Even under the same path."""
-    ledger_of(hierarchy, tmp_path).apply([Change(pod, Knob.CPU_QUOTA, 10_000)], now_s=0.0)
+    ledger_of(hierarchy, tmp_path).apply([WantedValue(pod, Knob.CPU_QUOTA, 10_000)], now_s=0.0)
 
     assert ledger_of(hierarchy, tmp_path, boot_id="b2").taken_over == 0
 
@@ -106,7 +106,7 @@ def test_groups_of_another_boot_are_others(hierarchy: FakeHierarchy, pod: Group,
 def test_what_others_write_is_theirs(hierarchy: FakeHierarchy, pod: Group, tmp_path: Path) -> None:
     """It is what is put back in the end, and is not overwritten by the end itself."""
     ledger = ledger_of(hierarchy, tmp_path)
-    tight = Change(pod, Knob.CPU_QUOTA, 10_000)
+    tight = WantedValue(pod, Knob.CPU_QUOTA, 10_000)
     ledger.apply([tight], now_s=0.0)
     pod.write(Knob.CPU_QUOTA, 70_000)
     ledger.apply([tight], now_s=1.0)
@@ -124,7 +124,7 @@ def test_what_others_write_is_theirs(hierarchy: FakeHierarchy, pod: Group, tmp_p
 def test_what_is_rewritten_over_and_over_is_left_alone_for_a_while(hierarchy: FakeHierarchy, pod: Group, tmp_path: Path) -> None:
     """Two controllers that each insist would write for ever; the report says what is the matter."""
     ledger = ledger_of(hierarchy, tmp_path)
-    tight = Change(pod, Knob.CPU_QUOTA, 10_000)
+    tight = WantedValue(pod, Knob.CPU_QUOTA, 10_000)
     ledger.apply([tight], now_s=0.0)
     for round_s in range(REWRITES):
         pod.write(Knob.CPU_QUOTA, 70_000)
@@ -142,7 +142,7 @@ def test_a_refusal_is_told_and_the_rest_is_done(hierarchy: FakeHierarchy, pod: G
     pod.write(Knob.CPU_BURST, 20_000)
 
     refused, done = ledger_of(hierarchy, tmp_path).apply(
-        [Change(pod, Knob.CPU_QUOTA, 10_000), Change(pod, Knob.MEMORY_MAX, 1 << 20)], now_s=0.0
+        [WantedValue(pod, Knob.CPU_QUOTA, 10_000), WantedValue(pod, Knob.MEMORY_MAX, 1 << 20)], now_s=0.0
     )
 
     assert "Invalid argument" in refused.refused
@@ -155,7 +155,7 @@ def test_a_weight_lost_to_idleness_comes_back(hierarchy: FakeHierarchy, pod: Gro
     pod.write(Knob.CPU_WEIGHT, 39)
     ledger = ledger_of(hierarchy, tmp_path)
     ledger.keep(pod, Knob.CPU_WEIGHT)
-    ledger.apply([Change(pod, Knob.CPU_IDLE, 1)], now_s=0.0)
+    ledger.apply([WantedValue(pod, Knob.CPU_IDLE, 1)], now_s=0.0)
 
     ledger_of(hierarchy, tmp_path).restore()
 
@@ -166,12 +166,12 @@ def test_groups_that_are_gone_are_forgotten(hierarchy: FakeHierarchy, pod: Group
     """Pods end while the agent runs, and while it does not."""
     ledger = ledger_of(hierarchy, tmp_path)
     gone = hierarchy.make("gone")
-    ledger.apply([Change(pod, Knob.CPU_QUOTA, 10_000), Change(gone, Knob.CPU_QUOTA, 10_000)], now_s=0.0)
+    ledger.apply([WantedValue(pod, Knob.CPU_QUOTA, 10_000), WantedValue(gone, Knob.CPU_QUOTA, 10_000)], now_s=0.0)
     for file in gone.folder.iterdir():
         file.unlink()
     gone.folder.rmdir()
 
-    assert ledger.apply([Change(gone, Knob.CPU_QUOTA, 20_000)], now_s=1.0) == []
+    assert ledger.apply([WantedValue(gone, Knob.CPU_QUOTA, 20_000)], now_s=1.0) == []
     assert ledger_of(hierarchy, tmp_path).taken_over == 1
 
 
@@ -204,6 +204,6 @@ def test_the_burst_stays_within_the_quota(
     pod: Group, quota: int | None, now: int | None, found: int, expected: list[tuple[str, int | None]]
 ) -> None:
     """Down with the burst first, up with the quota first; as far as it can be the burst is what it was."""
-    changes = with_burst(Change(pod, Knob.CPU_QUOTA, quota), burst_now_us=now, burst_found_us=found)
+    changes = with_burst(WantedValue(pod, Knob.CPU_QUOTA, quota), burst_now_us=now, burst_found_us=found)
 
     assert [(str(change.knob), change.value) for change in changes] == expected

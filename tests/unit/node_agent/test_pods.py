@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tango.node_agent.pods import Limits, pod_facts
+from tango.node_agent.pods import ContainerLimits, pod_facts
 from tests.fakes.cgroupfs import FakeHierarchy, fake_pod
 
 
@@ -52,7 +52,7 @@ def test_limits_of_a_pod_are_those_of_all_that_lasts(body: dict[str, Any]) -> No
     facts = pod_facts(body)
 
     assert facts is not None
-    assert facts.wanted == Limits(2050, 321 << 20)
+    assert facts.wanted == ContainerLimits(2050, 321 << 20)
     assert [container.name for container in facts.containers] == ["work"]
 
 
@@ -63,7 +63,7 @@ def test_a_pod_with_a_container_without_limit_has_none(body: dict[str, Any]) -> 
     facts = pod_facts(body)
 
     assert facts is not None
-    assert facts.wanted == Limits(None, 257 << 20)
+    assert facts.wanted == ContainerLimits(None, 257 << 20)
 
 
 def test_a_resize_is_under_way_until_the_kubelet_reports_it(body: dict[str, Any]) -> None:

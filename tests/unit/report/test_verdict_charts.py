@@ -8,13 +8,13 @@ import pytest
 
 from tango.analysis.comparison import CellResult, compare
 from tango.analysis.verdicts import judge
-from tango.report.comparison_charts import Group, colours_of
+from tango.report.comparison_charts import PanelGroup, colours_of
 from tango.report.comparison_page import comparison_page
 from tango.report.verdict_charts import verdict_figures
 from tests.fakes.compared_cells import cells
 
 
-def some_groups(*more: list[CellResult]) -> list[Group]:
+def some_groups(*more: list[CellResult]) -> list[PanelGroup]:
     """Against one system far below, one equal but for chance and one a point better."""
     every = [
         *cells("k8s-native", [0.5, 0.51, 0.5]),

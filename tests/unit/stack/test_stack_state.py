@@ -9,7 +9,7 @@ import pytest
 
 from tango.errors import ConfigError, UsageError
 from tango.stack.children import BACKOFF_BASE_S, BACKOFF_CAP_S, backoff_s
-from tango.stack.credentials import Credentials
+from tango.stack.credentials import StackCredentials
 from tango.stack.home import fleet_to_start, prepare_home
 from tango.stack.state import HomeLock, StackInfo, private_folder, read_stack, state_home, supervisor_pid, write_stack
 
@@ -48,8 +48,8 @@ def test_only_the_user_may_read_state_and_credentials(tmp_path: Path) -> None:
     """Folders are 0700, files with secrets 0600, from their first byte on."""
     home = prepare_home(tmp_path / "home")
     write_stack(home, INFO)
-    first = Credentials(home)["postgres"]
-    assert Credentials(home)["postgres"] == first
+    first = StackCredentials(home)["postgres"]
+    assert StackCredentials(home)["postgres"] == first
     assert stat.S_IMODE(home.stat().st_mode) == 0o700
     for name in ("stack.json", "credentials.json"):
         assert stat.S_IMODE((home / name).stat().st_mode) == 0o600

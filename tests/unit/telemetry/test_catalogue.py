@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tango.report.metrics_page import metrics_page
-from tango.telemetry.catalogue import CATALOGUE, LABELS, Kind, Metric
+from tango.telemetry.catalogue import CATALOGUE, LABELS, Metric, MetricKind
 from tango.telemetry.readings import Readings
 
 ROOT = Path(__file__).parents[3]
@@ -26,8 +26,8 @@ def test_the_page_is_that_of_the_catalogue() -> None:
 def test_a_metric_follows_the_conventions(metric: Metric) -> None:
     """Of Prometheus for names and units; a meaning ends with a full stop, and each label is explained."""
     assert re.fullmatch(r"(tango|celery)_[a-z_]+", metric.name)
-    assert metric.name.endswith("_total") == (metric.kind is Kind.COUNTER)
-    assert bool(metric.buckets) == (metric.kind is Kind.HISTOGRAM)
+    assert metric.name.endswith("_total") == (metric.kind is MetricKind.COUNTER)
+    assert bool(metric.buckets) == (metric.kind is MetricKind.HISTOGRAM)
     assert list(metric.buckets) == sorted(set(metric.buckets))
     assert metric.meaning.endswith(".")
     assert set(metric.labels) <= set(LABELS)

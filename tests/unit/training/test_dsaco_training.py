@@ -23,7 +23,7 @@ from tango.training.lc_rollouts import (
     LATENCY_PRICE,
     MOST_LATENCY,
     Experience,
-    Replay,
+    ReplayBuffer,
     draw_episode,
     play,
     qos_rate,
@@ -123,7 +123,7 @@ def test_a_replay_keeps_the_last_episodes_and_their_chains() -> None:
             following=np.minimum(np.arange(10) + 1, 9),
         )
 
-    replay = Replay(15, discount=0.7)
+    replay = ReplayBuffer(15, discount=0.7)
     for mark in (1.0, 2.0, 3.0):
         replay.add(episode(mark))
     drawn = replay.sample(400, np.random.default_rng(0))
@@ -162,7 +162,7 @@ def test_episodes_are_drawn_with_seeds_of_training() -> None:
 
 def test_a_replay_comes_back_from_its_state() -> None:
     """The same episodes, so the same batches."""
-    replay, back = Replay(500, discount=0.7), Replay(500, discount=0.7)
+    replay, back = ReplayBuffer(500, discount=0.7), ReplayBuffer(500, discount=0.7)
     for k in range(2):
         replay.add(play(_episode(seed=2_500_000 + k), _actor(1).scored_layer(), np.random.default_rng(k)))
 

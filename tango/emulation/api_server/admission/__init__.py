@@ -4,6 +4,6 @@
 (LimitRange, Pod Security, PriorityClass), quotas last. What they refuse is a 403 that names the object and the rule.
 """
 
-from tango.emulation.api_server.admission.chain import Admission
+from tango.emulation.api_server.admission.chain import AdmissionChain
 
-__all__ = ["Admission"]
+__all__ = ["AdmissionChain"]

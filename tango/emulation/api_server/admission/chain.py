@@ -14,7 +14,7 @@ from tango.emulation.api_server.storage import Storage
 Json = dict[str, Any]
 
 
-class Admission:
+class AdmissionChain:
     """The admission of one cluster's API server; it reads what rules there are from the storage at each call."""
 
     def __init__(self, storage: Storage) -> None:

@@ -16,7 +16,7 @@ from tango.domain.quantities import canonical, is_extended, parse_quantity
 from tango.emulation.api_server.failures import Refused
 from tango.emulation.api_server.pods import canonical_quantities, containers_of, pod_totals, qos_class
 from tango.emulation.api_server.resources import BY_PLACE, Resource
-from tango.emulation.api_server.storage import Change, Key, Storage
+from tango.emulation.api_server.storage import Key, Storage, StoredChange
 
 Json = dict[str, Any]
 Amounts = dict[str, Decimal]
@@ -67,7 +67,7 @@ class Quotas:
                 told = ", ".join(f"{word}: {text}" for word, text in zip(("requested", "used", "limited"), shown, strict=True))
                 raise _forbidden(resource, name, f"exceeded quota: {key[1]}, {told}")
 
-    def _follow(self, resource: Resource, change: Change) -> None:
+    def _follow(self, resource: Resource, change: StoredChange) -> None:
         if not self._by_namespace and resource is not self._quotas.resource:
             return
         if resource.kind == "ResourceQuota":

@@ -10,7 +10,7 @@ import pytest
 
 from tango.emulation.api_server.admission.pod_security import violations
 from tango.emulation.api_server.failures import Refused
-from tango.emulation.api_server.journal import Journal
+from tango.emulation.api_server.journal import ObjectLog
 from tango.emulation.api_server.objects import Objects
 from tango.emulation.api_server.resources import BY_PLACE
 from tango.emulation.api_server.storage import Storage
@@ -28,7 +28,7 @@ class Server:
     """The verbs of one API server, by the plural name of a resource."""
 
     def __init__(self) -> None:
-        self.storage = Storage(Journal(None), history=1000)
+        self.storage = Storage(ObjectLog(None), history=1000)
         self.objects = Objects(self.storage)
 
     def make(self, name: str, body: Json, group: str = "", version: str = "v1") -> Json:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tango.emulation.api_server.failures import Refused
-from tango.emulation.api_server.journal import Journal
+from tango.emulation.api_server.journal import ObjectLog
 from tango.emulation.api_server.objects import Objects
 from tango.emulation.api_server.resources import BY_PLACE
 from tango.emulation.api_server.storage import Storage
@@ -27,7 +27,7 @@ Json = dict[str, Any]
 )
 def test_values_of_the_wrong_form_are_refused(resource: str, body: Json, words: str) -> None:
     """422, without the value in it."""
-    objects = Objects(Storage(Journal(None), history=10))
+    objects = Objects(Storage(ObjectLog(None), history=10))
 
     with pytest.raises(Refused, match=words) as refused:
         objects.create(objects.storage.of(BY_PLACE["", "v1", resource]), "default", {"metadata": {"name": "m"}, **body}, dry=False)
@@ -37,7 +37,7 @@ def test_values_of_the_wrong_form_are_refused(resource: str, body: Json, words: 
 
 def test_what_is_immutable_stays() -> None:
     """Data of an immutable object, and the type of every Secret."""
-    objects = Objects(Storage(Journal(None), history=10))
+    objects = Objects(Storage(ObjectLog(None), history=10))
     secrets = objects.storage.of(BY_PLACE["", "v1", "secrets"])
     objects.create(secrets, "default", {"metadata": {"name": "s"}, "stringData": {"a": "b"}, "immutable": True}, dry=False)
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 import pytest
 
 from tango.emulation.api_server import http1
-from tango.emulation.api_server.http1 import MAX_HEAD_BYTES, Answer, Call, Connection, Cut, HttpServer, Response, Stream
+from tango.emulation.api_server.http1 import MAX_HEAD_BYTES, ApiAnswer, ApiCall, ClientConnection, Cut, HttpServer, Response, Stream
 
 MOST = 1000
 """Bytes of a body at the most."""
@@ -48,15 +48,15 @@ class Transport:
 class Peer:
     """A client's side of a connection to a server that answers by `handle`."""
 
-    def __init__(self, handle: Callable[[Call], Response | Awaitable[Response]]) -> None:
-        self.calls: list[Call] = []
+    def __init__(self, handle: Callable[[ApiCall], Response | Awaitable[Response]]) -> None:
+        self.calls: list[ApiCall] = []
         self.transport = Transport()
 
-        def noted(call: Call) -> Response | Awaitable[Response]:
+        def noted(call: ApiCall) -> Response | Awaitable[Response]:
             self.calls.append(call)
             return handle(call)
 
-        self.connection = Connection(HttpServer(noted, max_body=MOST))
+        self.connection = ClientConnection(HttpServer(noted, max_body=MOST))
         self.connection.connection_made(self.transport)  # type: ignore[arg-type]
 
     def says(self, data: bytes) -> None:
@@ -64,9 +64,9 @@ class Peer:
         self.connection.data_received(data)
 
 
-def echo(call: Call) -> Answer:
+def echo(call: ApiCall) -> ApiAnswer:
     """The body as it came."""
-    return Answer(call.body, content_type=call.content_type)
+    return ApiAnswer(call.body, content_type=call.content_type)
 
 
 async def turns(count: int = 5) -> None:
@@ -98,9 +98,9 @@ async def test_pipelined_calls_are_answered_in_order() -> None:
 
     async def late() -> Response:
         await first.wait()
-        return Answer(b"one")
+        return ApiAnswer(b"one")
 
-    peer = Peer(lambda call: late() if call.path == "/1" else Answer(call.path.encode()))
+    peer = Peer(lambda call: late() if call.path == "/1" else ApiAnswer(call.path.encode()))
 
     peer.says(b"GET /1 HTTP/1.1\r\n\r\nGET /2 HTTP/1.1\r\n\r\n")
     peer.says(b"GET /3 HTTP/1.1\r\n\r\n")
@@ -150,7 +150,7 @@ async def test_a_connection_ends_where_its_client_says_so() -> None:
     """By the header, or by the version before there was one; HEAD gets no body."""
     found = []
     for head in (b"HEAD / HTTP/1.1\r\n", b"GET / HTTP/1.1\r\nConnection: close\r\n", b"GET / HTTP/1.0\r\n"):
-        peer = Peer(lambda call: Answer(b"body"))
+        peer = Peer(lambda call: ApiAnswer(b"body"))
         peer.says(head + b"\r\n")
         found.append((peer.transport.sent.endswith(b"body"), peer.transport.closed))
 
@@ -166,7 +166,7 @@ async def test_a_stream_goes_out_in_chunks_as_it_comes() -> None:
         await more.wait()
         yield b"second"
 
-    peer = Peer(lambda call: Stream(parts()) if call.path == "/stream" else Answer(b"after"))
+    peer = Peer(lambda call: Stream(parts()) if call.path == "/stream" else ApiAnswer(b"after"))
 
     peer.says(b"GET /stream HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n\r\n")
     await turns()
@@ -241,7 +241,7 @@ async def test_a_handler_may_break_the_connection_off() -> None:
         yield b"x"
         raise Cut
 
-    def cut(call: Call) -> Response:
+    def cut(call: ApiCall) -> Response:
         raise Cut
 
     at_once, later = Peer(cut), Peer(lambda call: Stream(parts()))
@@ -257,10 +257,10 @@ async def test_a_handler_may_break_the_connection_off() -> None:
 async def test_a_handler_that_fails_is_an_answer_too() -> None:
     """500, and the next call is served."""
 
-    def broken(call: Call) -> Answer:
+    def broken(call: ApiCall) -> ApiAnswer:
         if call.path == "/broken":
             raise KeyError(call.path)
-        return Answer(b"well")
+        return ApiAnswer(b"well")
 
     peer = Peer(broken)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tango.emulation.api_server.journal import Journal
+from tango.emulation.api_server.journal import ObjectLog
 from tango.emulation.api_server.node_lifecycle import NodeLifecycle, seconds_left
 from tango.emulation.api_server.objects import Objects
 from tango.emulation.api_server.resources import BY_PLACE
@@ -22,7 +22,7 @@ class World:
 
     def __init__(self) -> None:
         self.clock = ManualClock()
-        self.objects = Objects(Storage(Journal(None), history=1000))
+        self.objects = Objects(Storage(ObjectLog(None), history=1000))
         self.nodes = self.objects.storage.of(BY_PLACE["", "v1", "nodes"])
         self.pods = self.objects.storage.of(BY_PLACE["", "v1", "pods"])
         self.objects.create(self.nodes, None, {"metadata": {"name": "n"}}, dry=False)

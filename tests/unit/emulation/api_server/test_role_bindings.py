@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tango.emulation.api_server.authorization import User, service_account
-from tango.emulation.api_server.journal import Journal
+from tango.emulation.api_server.journal import ObjectLog
 from tango.emulation.api_server.resources import BY_PLACE
 from tango.emulation.api_server.role_bindings import GROUP, RoleBindings
 from tango.emulation.api_server.storage import Storage
@@ -18,7 +18,7 @@ TANGO, OTHER = User(service_account("tango", "tango"), ()), User(service_account
 
 def bound(*objects: tuple[str, str, str, dict[str, Any]]) -> RoleBindings:
     """Those of a server with these objects: (plural, namespace, name, its own keys)."""
-    storage = Storage(Journal(None), history=10)
+    storage = Storage(ObjectLog(None), history=10)
     for place, namespace, name, keys in objects:
         metadata = {"name": name, **({"namespace": namespace} if namespace else {})}
         storage.put(storage.of(BY_PLACE[GROUP, "v1", place]), (namespace, name), {"metadata": metadata, **keys})

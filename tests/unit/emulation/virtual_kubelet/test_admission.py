@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tango.domain.fleet import MOST_PODS, Node
-from tango.emulation.virtual_kubelet.admission import Ledger, Verdict
+from tango.emulation.virtual_kubelet.admission import Allocations, ResizeDecision
 from tango.emulation.virtual_kubelet.pod_spec import PodSize, container_resources, pod_size, pod_spec
 
 NODE = Node(name="n1", cpu_millicores=4000, memory_mib=1024)
@@ -23,7 +23,7 @@ def size(cpu: int, memory: int = 1) -> PodSize:
 )
 def test_a_pod_that_does_not_fit_is_refused_by_requests(asked: PodSize, reason: str) -> None:
     """The kubelet's reasons, with what was asked, used and there."""
-    ledger = Ledger(NODE)
+    ledger = Allocations(NODE)
     ledger.put("a", size(3000, 100))
 
     refusal = ledger.refusal(asked)
@@ -35,7 +35,7 @@ def test_a_pod_that_does_not_fit_is_refused_by_requests(asked: PodSize, reason: 
 
 def test_a_node_holds_so_many_pods_and_no_more() -> None:
     """`pods` is a resource as well."""
-    ledger = Ledger(NODE)
+    ledger = Allocations(NODE)
     for k in range(MOST_PODS):
         ledger.put(str(k), size(0, 0))
 
@@ -45,7 +45,7 @@ def test_a_node_holds_so_many_pods_and_no_more() -> None:
 def test_a_device_is_a_resource_as_well() -> None:
     """In whole ones in the kubelet's words; a node without any has none to give."""
     two, asked = replace(NODE, extended=(("example.com/device", 2000),)), replace(size(1), extended=(("example.com/device", 1000),))
-    ledger = Ledger(two)
+    ledger = Allocations(two)
     ledger.put("a", asked)
     ledger.put("b", asked)
 
@@ -53,7 +53,7 @@ def test_a_device_is_a_resource_as_well() -> None:
         "OutOfexample.com/device",
         "Node didn't have enough resource: example.com/device, requested: 1, used: 2, capacity: 2",
     )
-    assert (Ledger(NODE).refusal(asked) or ("",))[0] == "OutOfexample.com/device"
+    assert (Allocations(NODE).refusal(asked) or ("",))[0] == "OutOfexample.com/device"
     assert ledger.refusal(size(1)) is None
     ledger.drop("a")
     assert ledger.refusal(asked) is None
@@ -61,20 +61,20 @@ def test_a_device_is_a_resource_as_well() -> None:
 
 def test_a_resize_is_judged_against_what_the_others_hold() -> None:
     """What the pod itself holds is counted once."""
-    ledger = Ledger(NODE)
+    ledger = Allocations(NODE)
     ledger.put("a", size(1000))
     ledger.put("b", size(2500))
 
-    assert ledger.judge("a", size(1500))[0] is Verdict.FITS
-    assert ledger.judge("a", size(1501))[0] is Verdict.DEFERRED
-    assert ledger.judge("a", size(4001))[0] is Verdict.INFEASIBLE
-    assert ledger.judge("a", size(1000, 2000))[0] is Verdict.INFEASIBLE
+    assert ledger.judge("a", size(1500))[0] is ResizeDecision.FITS
+    assert ledger.judge("a", size(1501))[0] is ResizeDecision.DEFERRED
+    assert ledger.judge("a", size(4001))[0] is ResizeDecision.INFEASIBLE
+    assert ledger.judge("a", size(1000, 2000))[0] is ResizeDecision.INFEASIBLE
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 2000), st.booleans())))
 def test_sums_always_equal_what_is_held(steps: list[tuple[str, int, bool]]) -> None:
     """Whatever is put, changed and dropped."""
-    ledger = Ledger(NODE)
+    ledger = Allocations(NODE)
     for uid, cpu, put in steps:
         of_pod = replace(size(cpu, cpu // 2), extended=(("example.com/device", 500 + cpu),))
         ledger.put(uid, of_pod) if put else ledger.drop(uid)
