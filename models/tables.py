@@ -592,6 +592,7 @@ scaling_event = Table(
     # Of a simulated run; NULL: of the live fleet, whose events belong to the runs of their time.
     Column("run_id", Integer),
     Column("after_request_millicores", Integer),
+    Column("spared", JSONB),
     Index("scaling_event_at", "at"),
     Index("scaling_event_run", "run_id", postgresql_where=text("run_id IS NOT NULL")),
 )

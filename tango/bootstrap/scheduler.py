@@ -78,7 +78,7 @@ class Scheduler:
             pressed=PressedNodes(settings.node_agent),
             reasons=WaitingReasons(lambda run: at_home(here.run_facts.info(run).system).be),
         )
-        evictions = BeEvictions(events=here.events, requests=here.requests, clusters=clusters)
+        evictions = BeEvictions(fleet=here.fleet, events=here.events, requests=here.requests, clusters=clusters)
         self.reassurance = ReassuranceRounds(
             reassurance=Reassurance(
                 fleet=here.fleet,

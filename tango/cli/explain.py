@@ -181,7 +181,10 @@ def _print_request(found: ExplainedRequest, output: str) -> None:
         )
         rows["by"] = queue.rule
     print_mapping(rows, output)
-    moments = [{"at_s": m.at_s - standing.due_s, "what": m.what, "words": m.words} for m in found.history]
+    moments = list[dict[str, Any]]()
+    for m in found.history:
+        moments.append({"at_s": m.at_s - standing.due_s, "what": m.what, "words": m.words})
+        moments += [{"at_s": None, "what": "", "words": words} for words in m.beside]
     click.echo()
     print_rows(moments, MOMENTS, output)
 
@@ -211,7 +214,7 @@ def shown_request(found: ExplainedRequest) -> dict[str, Any]:
         "pod": standing.pod or None,
         "attempts": standing.attempts,
         "due_s": standing.due_s,
-        "history": [{"at_s": m.at_s, "what": m.what, "words": m.words} for m in found.history],
+        "history": [{"at_s": m.at_s, "what": m.what, "words": m.words, "beside": list(m.beside)} for m in found.history],
     }
 
 

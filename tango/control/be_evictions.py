@@ -9,15 +9,18 @@ from tango.domain.identity import NodeKey, PodKey
 from tango.domain.lifecycle import Outcome, after_disruption
 from tango.domain.plans import Eviction
 from tango.domain.requests import Reason
+from tango.domain.spared import with_spared
 from tango.ports.clusters import ClusterCalls
 from tango.ports.events import EventLog
+from tango.ports.fleet import FleetStore
 from tango.ports.requests import BeRequests
 
 
 class BeEvictions:
     """The evictions of one scheduler process."""
 
-    def __init__(self, *, events: EventLog, requests: BeRequests, clusters: ClusterCalls) -> None:
+    def __init__(self, *, fleet: FleetStore, events: EventLog, requests: BeRequests, clusters: ClusterCalls) -> None:
+        self._fleet = fleet
         self._events = events
         self._requests = requests
         self._clusters = clusters
@@ -31,12 +34,15 @@ class BeEvictions:
         self._leaving = {pod: node for pod, node in self._leaving.items() if pod in there or node not in evictable}
         return {node: [e for e in of_node if e.pod_key not in self._leaving] for node, of_node in evictable.items()}
 
-    def evict(self, evictions: Sequence[Eviction]) -> set[PodKey]:
-        """Evict through the API, budgets included, and record the outcomes; gives the pods that go.
+    def evict(self, evictions: Sequence[Eviction], evictable: Mapping[NodeKey, Sequence[Eviction]]) -> set[PodKey]:
+        """Evict through the API, budgets included, and record the outcomes, each with who stayed beside it of `evictable`, as the store
+        gave them; gives the pods that go.
 
         Only the request of a pod that goes is placed anew: one that stays still runs it, and a second pod would run it twice. A pod that
         has its grace runs its request for as long: its agent settles it when it has ended.
         """
+        never = self._fleet.never_evicted_be({NodeKey(e.cluster, e.node) for e in evictions})
+        evictions = with_spared(evictions, evictable, never, leaving=self._leaving)
         records = self._clusters.evict(evictions)
         self._events.scaling(records)
         gone = {PodKey(record.cluster, record.pod) for record in records if record.outcome == "done"}

@@ -73,7 +73,7 @@ class RoomForInstances:
         # 3. Apply. What is free then is the instances' already: the snapshot counts them as if they stood there.
         if not wanted:
             return 0
-        gone = self._evictions.evict(wanted)
+        gone = self._evictions.evict(wanted, evictable)
         for node in {NodeKey(e.cluster, e.node) for e in wanted}:
             if all(e.pod_key in gone for e in wanted if NodeKey(e.cluster, e.node) == node):
                 self._paused.went_well(str(node))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import structlog
@@ -16,7 +16,7 @@ from tango.control.reserved_cpu import ReservedCpu
 from tango.domain.backoff import Backoff
 from tango.domain.identity import NodeKey, PodKey
 from tango.domain.observations import InstanceState
-from tango.domain.plans import RefusedResize, Resize, SharingPlan
+from tango.domain.plans import Eviction, RefusedResize, Resize, SharingPlan
 from tango.domain.slack import slack_of
 from tango.ports.clock import Clock
 from tango.ports.clusters import ClusterCalls
@@ -113,7 +113,7 @@ class Reassurance:
         # 3. Apply: BE gives way first, so that the new request fits when the resize comes.
         self._reserve(plan, {PodKey(cluster, i.pod): i for cluster, i in instances})
         if plan.evictions:
-            self._evictions.evict(plan.evictions)
+            self._evictions.evict(_for_growth(plan), evictable)
         return {"resizes": self._resize(plan.resizes, now_s, refused), "evictions": len(plan.evictions)}
 
     def _reserve(self, plan: SharingPlan, instances: Mapping[PodKey, InstanceState]) -> None:
@@ -176,6 +176,15 @@ class Reassurance:
             self._fleet.note_refused_resizes(never)
         log.info("resized", resizes=len(wanted), outcomes=[r.outcome for r in records][:8])
         return len(wanted)
+
+
+def _for_growth(plan: SharingPlan) -> list[Eviction]:
+    """The evictions of a plan, each with the services whose instances grow on its node."""
+    growing = defaultdict[NodeKey, set[str]](set)
+    for r in plan.resizes:
+        if r.cpu_limit_after_millicores > r.cpu_limit_before_millicores:
+            growing[NodeKey(r.cluster, r.node)].add(r.service)
+    return [replace(e, why=f"room for {', '.join(sorted(growing[NodeKey(e.cluster, e.node)]))} to grow") for e in plan.evictions]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -445,6 +445,8 @@ DICTIONARY: dict[str, Described] = {
             "after_request_millicores": "CPU request that was asked for; NULL: of an eviction, a simulated run or an older Tango.",
             "slack": "1 - tail latency / target of the service there, by which it was decided.",
             "reason": "Why.",
+            "spared": "Of an eviction, the BE pods there that stayed: `pod`, `service`, `work_lost_s` (CPU-seconds that its eviction "
+            "would have thrown away) and `why`; at most 20. NULL: nobody else was there, a resize, a simulated run, or an older Tango.",
             "actuation_ms": "From the call to the change as the kubelet reports it, ms; NULL: it never came.",
             "outcome": "`done`, `deferred`, `infeasible`, `refused` (by the cluster, for a reason of its own) or `error`.",
             "run_id": "Of a simulated run; NULL: of the live fleet, whose events belong to the runs of their time.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,6 +84,16 @@ class RefusedResize:
         )
 
 
+class Spared(NamedTuple):
+    """A BE pod that stayed on a node where another one was evicted."""
+
+    pod: str
+    service: str
+    work_lost_s: float
+    """What its eviction would have thrown away, CPU-seconds."""
+    why: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Eviction:
     """One BE pod to evict. Plans list them in order of the work lost, the least first."""
@@ -103,7 +114,9 @@ class Eviction:
     memory_mib: float = 0.0
     """What the pod requests; its CPU is its service's."""
     why: str = ""
-    """For whom it makes room, in words; empty: for an instance that grows."""
+    """For whom it makes room, in words."""
+    spared: tuple[Spared, ...] = ()
+    """Who was there beside it and stayed."""
 
     @property
     def pod_key(self) -> PodKey:

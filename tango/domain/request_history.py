@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from tango.domain.explanation import RequestStanding
 from tango.domain.lifecycle import TERMINAL
+from tango.domain.plans import Spared
 from tango.domain.requests import RequestState
 
 
@@ -32,6 +33,8 @@ class EndedAttempt:
     work_lost_s: float
     why: str = ""
     """Of an eviction, for whom it made room, in the words of its event."""
+    spared: tuple[Spared, ...] = ()
+    """Of an eviction, the BE pods beside it that stayed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +45,8 @@ class Moment:
     """Wall seconds since the run's zero."""
     what: str
     words: str = ""
+    beside: tuple[str, ...] = ()
+    """What else there was, a sentence each: of an eviction who was spared, and why."""
 
 
 def history(standing: RequestStanding, attempts: Sequence[EndedAttempt]) -> tuple[Moment, ...]:
@@ -58,7 +63,8 @@ def history(standing: RequestStanding, attempts: Sequence[EndedAttempt]) -> tupl
             found.append(Moment(at_s=attempt.started_s, what="started", words=f"attempt {attempt.epoch} on {where}"))
         end_s = attempt.finished_s if attempt.finished_s is not None else attempt.ended_s
         if end_s is not None:
-            found.append(Moment(at_s=end_s, what=attempt.outcome, words=_how(attempt, where)))
+            beside = tuple(_kept(pod) for pod in attempt.spared)
+            found.append(Moment(at_s=end_s, what=attempt.outcome, words=_how(attempt, where), beside=beside))
     is_told = any(attempt.epoch == standing.epoch for attempt in attempts)
     if standing.dispatched_s is not None and not is_told:
         found.append(_given(standing.dispatched_s, standing.epoch, str(standing.node_key), standing.decision_id))
@@ -72,6 +78,11 @@ def history(standing: RequestStanding, attempts: Sequence[EndedAttempt]) -> tupl
 def _given(at_s: float, epoch: int, where: str, decision_id: int | None) -> Moment:
     by = f", by decision {decision_id}" if decision_id is not None else ""
     return Moment(at_s=at_s, what="dispatched", words=f"attempt {epoch} to {where}{by}")
+
+
+def _kept(pod: Spared) -> str:
+    would_lose = f", would lose {pod.work_lost_s:.1f} CPU-seconds" if pod.work_lost_s > 0 else ""
+    return f"{pod.pod} of {pod.service} stayed: {pod.why}{would_lose}"
 
 
 def _how(attempt: EndedAttempt, where: str) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tango.domain.lifecycle import TERMINAL
+from tango.domain.plans import Spared
 from tango.domain.quantities import Amounts
 from tango.domain.requests import BePending
 from tango.errors import UsageError
@@ -203,6 +204,8 @@ class ScalingRecord:
     outcome: ScalingOutcome = "done"
     after_request_millicores: int | None = None
     """Resizes: the CPU request that was asked for, beside the limit."""
+    spared: tuple[Spared, ...] = ()
+    """Evictions: who was on the node beside it and stayed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -456,6 +456,7 @@ def _evict_record(
         reason=": ".join(filter(None, (str(eviction.reason), eviction.why, words))),
         actuation_ms=actuation_ms,
         outcome=outcome,
+        spared=eviction.spared,
     )
 
 

@@ -106,3 +106,7 @@ class FleetStore(Protocol):
     def evictable_be(self, nodes: Collection[NodeKey]) -> dict[NodeKey, list[Eviction]]:
         """BE pods of these nodes, least work lost first; a node without any is left out."""
         ...
+
+    def never_evicted_be(self, nodes: Collection[NodeKey]) -> dict[NodeKey, list[tuple[str, str]]]:
+        """(pod, service) of the BE pods of these nodes whose services are never evicted, by name; a node without any is left out."""
+        ...

@@ -6,6 +6,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+from psycopg2.extras import Json
+
 from tango.domain.requests import Reason
 from tango.domain.runs import DecisionRecord, ScalingRecord
 from tango.domain.shares import DecisionCopy
@@ -60,7 +62,10 @@ class PostgresEventLog:
 
     def scaling(self, records: Sequence[ScalingRecord]) -> None:
         """Append resizes and evictions."""
-        rows = [dataclasses.asdict(record) for record in records]
+        rows = [
+            dataclasses.asdict(record) | {"spared": Json([pod._asdict() for pod in record.spared]) if record.spared else None}
+            for record in records
+        ]
         self._database.run(lambda cursor: insert(cursor, "scaling_event", rows))
         _count(records)
 

@@ -16,6 +16,7 @@ from tango.domain.explanation import RequestStanding
 from tango.domain.identity import NodeKey, RequestKey
 from tango.domain.lifecycle import Event
 from tango.domain.observations import InstanceState
+from tango.domain.plans import Spared
 from tango.domain.request_history import EndedAttempt
 from tango.domain.requests import Reason, RequestState
 from tango.domain.runs import RunStatus
@@ -44,9 +45,10 @@ WHERE u.run_id = %(run)s AND r.run_id = %(run)s AND r.request_id = %(id)s
 _ATTEMPTS = f"""
 SELECT a.epoch, coalesce(a.cluster, ''), coalesce(a.node, ''), coalesce(a.pod, ''), a.dispatched_s, a.decision_id, a.started_s,
        a.finished_s,
-       extract(epoch FROM a.ended_at - u.started_at)::float8, a.outcome, a.reason, a.work_lost_s, coalesce(e.reason, '')
+       extract(epoch FROM a.ended_at - u.started_at)::float8, a.outcome, a.reason, a.work_lost_s, coalesce(e.reason, ''),
+       coalesce(e.spared, '[]')
 FROM attempt a JOIN run u ON u.run_id = a.run_id LEFT JOIN LATERAL (
-    SELECT s.reason FROM scaling_event s
+    SELECT s.reason, s.spared FROM scaling_event s
     WHERE a.reason = '{Reason.EVICTED}' AND s.at BETWEEN a.ended_at - interval '120 s' AND a.ended_at + interval '10 s'
       AND s.kind = 'evict' AND s.cluster = a.cluster AND s.pod = a.pod ORDER BY s.at DESC LIMIT 1
 ) e ON true
@@ -177,6 +179,7 @@ class PostgresExplanations:
                 reason=of_attempt[10],
                 work_lost_s=of_attempt[11],
                 why=of_attempt[12],
+                spared=tuple(Spared(**pod) for pod in of_attempt[13]),
             )
             for of_attempt in self._database.rows(_ATTEMPTS, asked)
         )

@@ -80,6 +80,13 @@ JOIN node n ON n.cluster = i.cluster AND n.name = i.node AND n.cpu_allocatable_m
 ORDER BY r.cluster, r.pod, r.larger_limit
 """
 
+# Takes clusters and nodes, side by side.
+_BE_ON_NODES = f"""
+FROM request q JOIN run r USING (run_id) LEFT JOIN service s ON s.name = q.service
+WHERE q.run_id = ANY ({OPEN_RUNS}) AND q.class = 'be' AND q.state IN {IN_FLIGHT_STATES}
+  AND (q.target_cluster, q.node) IN (SELECT * FROM unnest(%s::text[], %s::text[]))
+"""
+_NEVER_EVICTED = "coalesce((s.spec ->> 'never_evict')::bool, false)"
 _AWAITED = f"""
 SELECT n.cluster, n.name, a.key, a.value::int FROM node n JOIN cluster c ON c.name = n.cluster, jsonb_each_text(n.lc_awaited) a
 WHERE n.lc_awaited <> '{{}}' AND n.ready AND n.schedulable AND ({IS_SILENT}) IS NOT TRUE ORDER BY 1, 2, 3
@@ -250,12 +257,9 @@ class PostgresFleetStore(Snapshots, ServiceUsages, NodeReports):
                    CASE WHEN q.started_s IS NULL THEN 0
                         ELSE least(q.cpu_work_s, greatest(0, extract(epoch FROM now() - r.started_at)::float8 - q.started_s)) END,
                    q.tenant IS NOT NULL OR coalesce(s.spec ->> 'template', '') <> '', q.service, q.memory_mib
-            FROM request q JOIN run r USING (run_id) LEFT JOIN service s ON s.name = q.service
-            WHERE q.run_id = ANY ({OPEN_RUNS}) AND q.class = 'be' AND q.state IN {IN_FLIGHT_STATES}
-              AND NOT coalesce((s.spec ->> 'never_evict')::bool, false)
-              AND (q.target_cluster, q.node) IN (SELECT * FROM unnest(%s::text[], %s::text[])) ORDER BY 7
+            {_BE_ON_NODES} AND NOT {_NEVER_EVICTED} ORDER BY 7
             """,
-            ([node.cluster for node in nodes], [node.name for node in nodes]),
+            _at(nodes),
         )
         found: dict[NodeKey, list[Eviction]] = {}
         for cluster, node, pod, run_id, request_id, epoch, lost, has_grace, service, memory in rows:
@@ -274,6 +278,18 @@ class PostgresFleetStore(Snapshots, ServiceUsages, NodeReports):
                 )
             )
         return found
+
+    def never_evicted_be(self, nodes: Collection[NodeKey]) -> dict[NodeKey, list[tuple[str, str]]]:
+        """By the declaration of their service."""
+        asked = f"SELECT q.target_cluster, q.node, q.pod, q.service {_BE_ON_NODES} AND {_NEVER_EVICTED} ORDER BY 1, 2, 3"
+        found: dict[NodeKey, list[tuple[str, str]]] = {}
+        for cluster, node, pod, service in self._database.rows(asked, _at(nodes)) if nodes else ():
+            found.setdefault(NodeKey(cluster, node), []).append((pod, service))
+        return found
+
+
+def _at(nodes: Collection[NodeKey]) -> tuple[list[str], list[str]]:
+    return [node.cluster for node in nodes], [node.name for node in nodes]
 
 
 def _node_rows(cluster: str, nodes: Sequence[NodeState]) -> list[dict[str, Any]]:

@@ -238,6 +238,9 @@ def test_pods_of_services_that_are_never_evicted_are_not_evictable(world: StoreW
 
     assert len(before[node]) == 1
     assert world.fleet.evictable_be([node]) == {}
+    assert world.fleet.never_evicted_be([node]) == {node: [(f"be-r{run_id}-0-e1", "batch")]}
+    assert world.fleet.never_evicted_be([NodeKey("c2", "c2-n1")]) == {}
+    assert world.fleet.never_evicted_be([]) == {}
 
 
 def test_namespaces_of_services_are_known_for_as_long_as_pods_may_run_there(world: StoreWorld) -> None:

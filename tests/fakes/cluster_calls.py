@@ -72,6 +72,7 @@ class RecordingClusterCalls:
                 reason=": ".join(filter(None, (str(e.reason), e.why))),
                 actuation_ms=1.0,
                 outcome=self._outcome(e.pod_key),
+                spared=e.spared,
             )
             for e in evictions
         ]

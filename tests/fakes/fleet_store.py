@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -245,14 +246,7 @@ class MemoryFleetStore:
 
     def evictable_be(self, nodes: Collection[NodeKey]) -> dict[NodeKey, list[Eviction]]:
         """Placed ones, which have done nothing, before running ones, the latest started first."""
-        rows = [
-            row
-            for row in self._state.open()
-            if row.service_class is ServiceClass.BE
-            and row.state in IN_FLIGHT
-            and (row.target_cluster, row.node) in nodes
-            and not self._state.services[row.service].never_evict
-        ]
+        rows = [row for row in self._be_on(nodes) if not self._state.services[row.service].never_evict]
         rows.sort(key=lambda r: (r.started_s is not None, -(r.started_s or 0.0)))
         found: dict[NodeKey, list[Eviction]] = defaultdict(list)
         for row in rows:
@@ -271,6 +265,21 @@ class MemoryFleetStore:
                 )
             )
         return dict(found)
+
+    def never_evicted_be(self, nodes: Collection[NodeKey]) -> dict[NodeKey, list[tuple[str, str]]]:
+        """By the declaration of their service."""
+        found: dict[NodeKey, list[tuple[str, str]]] = defaultdict(list)
+        for row in self._be_on(nodes):
+            if self._state.services[row.service].never_evict:
+                found[NodeKey(row.target_cluster, row.node)].append((row.pod, row.service))
+        return {node: sorted(pods) for node, pods in found.items()}
+
+    def _be_on(self, nodes: Collection[NodeKey]) -> list[Any]:
+        return [
+            row
+            for row in self._state.open()
+            if row.service_class is ServiceClass.BE and row.state in IN_FLIGHT and (row.target_cluster, row.node) in nodes
+        ]
 
     def snapshot(self, *, at_s: float, without_lc_of: str | None = None) -> FleetSnapshot:
         """As columns, what is in flight and pending included."""

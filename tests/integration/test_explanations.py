@@ -15,6 +15,7 @@ from tango.bootstrap.stores import stores
 from tango.cli.main import cli
 from tango.domain.identity import NodeKey, RequestKey
 from tango.domain.lifecycle import Event, Outcome
+from tango.domain.plans import Spared
 from tango.domain.refusal_kind import RefusalKind
 from tango.domain.refusals import Refusal
 from tango.domain.requests import Reason
@@ -148,6 +149,10 @@ def test_an_eviction_is_told_with_for_whom_and_the_way_of_a_request_in_time(worl
                 slack=None,
                 reason="evicted: room for an instance of web",
                 actuation_ms=None,
+                spared=(
+                    Spared("be-r1-7-e1", "batch", 2.5, "those that went were enough, and lose no more than it would"),
+                    Spared("be-r1-8-e1", "batch", 0.0, "pods of its service are never evicted"),
+                ),
             )
         ]
     )
@@ -166,6 +171,12 @@ def test_an_eviction_is_told_with_for_whom_and_the_way_of_a_request_in_time(worl
     assert ("started", "attempt 1 on c1/c1-n1") in told
     assert ("returned", "attempt 1 on c1/c1-n1, evicted: room for an instance of web, 1.5 CPU-seconds lost") in told
     assert ("succeeded", "attempt 2 on c1/c1-n2") in told
+    assert [moment["beside"] for moment in found["history"] if moment["beside"]] == [
+        [
+            "be-r1-7-e1 of batch stayed: those that went were enough, and lose no more than it would, would lose 2.5 CPU-seconds",
+            "be-r1-8-e1 of batch stayed: pods of its service are never evicted",
+        ]
+    ]
 
 
 def test_lc_without_an_instance_and_at_one_that_waits_for_cpu(world: StoreWorld, explain: Explain) -> None:

@@ -25,7 +25,7 @@ C1_N1 = 0
 
 def room(world: ControlWorld) -> RoomForInstances:
     """Of one process."""
-    evictions = BeEvictions(events=world.events, requests=world.requests, clusters=world.clusters)
+    evictions = BeEvictions(fleet=world.fleet, events=world.events, requests=world.requests, clusters=world.clusters)
     return RoomForInstances(fleet=world.fleet, evictions=evictions)
 
 

@@ -48,7 +48,7 @@ def reassurance(world: ControlWorld, *, fleet: FleetStore | None = None) -> Reas
 
 def evictions(world: ControlWorld) -> BeEvictions:
     """Of one process."""
-    return BeEvictions(events=world.events, requests=world.requests, clusters=world.clusters)
+    return BeEvictions(fleet=world.fleet, events=world.events, requests=world.requests, clusters=world.clusters)
 
 
 def served(world: ControlWorld, count: int, *, latency_ms: float, node: int = C1_N1) -> None:
@@ -251,6 +251,7 @@ def test_be_gives_way_before_the_instance_grows(world: ControlWorld) -> None:
     assert report == {"resizes": 1, "evictions": 1}
     assert world.clusters.calls == ["evict", "resize"]
     [eviction] = world.clusters.evicted
+    assert eviction.why == f"room for {WEB.name} to grow"
     assert (eviction.cluster, eviction.node, eviction.run_id) == ("c1", "c1-n1", run_id)
     assert sorted(world.states(run_id)) == ["pending"] + ["placed"] * 7
     assert world.attempts(run_id) == [(eviction.request_id, 1, "returned", "evicted")]
