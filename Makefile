@@ -2,9 +2,9 @@
 PYTHON ?= python3
 # A plain torch from PyPI brings gigabytes of CUDA on Linux: TORCH_INDEX may name PyTorch's index of CPU wheels.
 TORCH_INDEX ?=
-# Processes that share the tests out among them; each has a PostgreSQL and a broker of its own. One more than there are cores, since
+# Processes that share the tests out among them; each has a PostgreSQL and a broker of its own. Two more than there are cores, since
 # many tests wait for servers.
-WORKERS ?= 3
+WORKERS ?= 4
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed

@@ -17,10 +17,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psycopg2
 import psycopg2.extensions
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 from tango import scheduling
 from tango.settings import LcSettings
@@ -35,13 +37,15 @@ from tests.long import LONG
 REPOSITORY = Path(__file__).parent.parent
 _numbers = itertools.count(1)
 
+SHARING_A_STACK = ("tests/integration/test_killed_processes.py", "tests/integration/test_stack_whole.py")
+"""Files whose tests use `single_stack`: one process runs them all, since each that ran some would start a stack of its own."""
 LONGEST = (
-    "tests/integration/test_killed_processes.py",
+    *SHARING_A_STACK,
     "tests/integration/test_stack_refused.py",
     "tests/integration/test_jobs.py",
     "tests/integration/test_examples.py",
     "tests/integration/test_line_to_the_centre.py",
-    "tests/integration/test_stack_whole.py",
+    "tests/integration/test_lc_in_flight.py",
     "tests/integration/test_gateway_stack.py",
     "tests/integration/test_database_alone.py",
     "tests/integration/test_join_cluster.py",
@@ -95,6 +99,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             fixtures.insert(0, needed)  # a mark would come too late here
         if place.startswith(COMPILING) and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(COMPILE_S))
+
+
+class ByFile(LoadFileScheduling):  # type: ignore[misc,unused-ignore]
+    """Hands out whole files, and those that share a stack as one."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return SHARING_A_STACK[0] if file in SHARING_A_STACK else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling | None:
+    """For `--dist loadfile`, as `make test` has it."""
+    return ByFile(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 def pytest_configure(config: pytest.Config) -> None:

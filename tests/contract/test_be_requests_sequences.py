@@ -295,7 +295,7 @@ def _check(make: Callable[[], StoreWorld], *, examples: int, steps: int) -> None
 
 def test_any_sequence_keeps_the_books_in_memory() -> None:
     """Many sequences on the fake."""
-    _check(memory_world, examples=150, steps=40)
+    _check(memory_world, examples=80, steps=40)
 
 
 def test_any_sequence_keeps_the_books_on_postgresql(database_url: str) -> None:

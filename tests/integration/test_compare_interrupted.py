@@ -54,7 +54,8 @@ def assert_gone(processes: list[psutil.Process]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "status", "told"), [(signal.SIGINT, 130, "Interrupted."), (signal.SIGTERM, 143, ""), (signal.SIGKILL, -9, "")]
+    ("number", "status", "told"),
+    [(signal.SIGINT, 130, "Interrupted."), pytest.param(signal.SIGTERM, 143, "", marks=pytest.mark.long), (signal.SIGKILL, -9, "")],
 )
 def test_nothing_is_left_of_a_comparison_that_is_ended(tmp_path: Path, number: int, status: int, told: str) -> None:
     """Interrupted with its group as on a terminal, ended, or killed alone: the processes that simulate end with it."""

@@ -13,7 +13,7 @@ import pytest
 from tests.integration.live_stack import ROOT, LiveStack
 from tests.waiting import until
 
-pytestmark = [pytest.mark.alone, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.timeout(300)
 
 FLEET = """
 apiVersion: tango/v1
@@ -27,9 +27,9 @@ spec:
   services:
     - name: web
       class: lc
-      cpu_work_s: 0.020
+      cpu_work_s: 0.040
       cpu_work_cv: 0.0
-      target_ms: 2000
+      target_ms: 5000
       memory_mib: 16
       instance_memory_mib: 512
       cpu_request_millicores: 200
@@ -37,7 +37,8 @@ spec:
     - {name: batch, class: be, cpu_work_s: 1.0, memory_mib: 64, cpu_request_millicores: 200, cpu_limit_millicores: 2000}
 """
 REQUESTS = 900
-"""Nine seconds of work for two instances of one core: as many are in flight at once as the stack lets through."""
+"""Eighteen seconds of work for two instances of one core, far more than a busy machine needs to start them: as many are in flight at
+once as the stack lets through, and far less than the ten targets after which a call is given up."""
 
 
 @pytest.fixture(params=["1", "0"], ids=["started where dispatched", "through the exec queue"])
@@ -65,7 +66,7 @@ def _active(told: dict[str, str]) -> list[dict[str, object]]:
 def test_five_hundred_are_in_flight_and_their_slots_are_free(stack: LiveStack, tmp_path: Path) -> None:
     """Calls under way hold a lease and no slot: with 500 of them running, no task of the worker is active; then all succeed."""
     trace = tmp_path / "burst.csv"
-    rows = "".join(f"{k / 2000:.4f},lc,web,s1,0.020\n" for k in range(REQUESTS))
+    rows = "".join(f"{k / 2000:.4f},lc,web,s1,0.040\n" for k in range(REQUESTS))
     trace.write_text("arrival_s,class,service,cluster,cpu_work_s\n" + rows)
 
     # Beforehand: what is in flight becomes less with each second.
@@ -75,7 +76,7 @@ def test_five_hundred_are_in_flight_and_their_slots_are_free(stack: LiveStack, t
     until(lambda: stack.rows(running, (run_id,))[0][0] >= 500)
     active = _active(told)
     still = stack.rows(running, (run_id,))[0][0]
-    shown = stack.ended(run_id, within_s=60.0)
+    shown = stack.ended(run_id, within_s=120.0)
 
     assert active == []
     assert still > 100

@@ -27,6 +27,7 @@ from tango.store.fleet import PostgresFleetStore
 from tango.store.run_records import PostgresRunRecords
 from tango.systems import system
 from tango.traces.workloads import Workload
+from tests.commands import run_tango
 from tests.conftest import DatabaseUrls
 from tests.waiting import until
 
@@ -77,8 +78,14 @@ class Workplace:
 
     def start(self, *command: str, home: Path | None = None) -> subprocess.Popen[str]:
         """A process of Tango, ended with the test."""
-        kept = {k: v for k, v in os.environ.items() if not k.startswith("TANGO_")}
-        variables = {
+        process = subprocess.Popen(
+            [sys.executable, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=self._environment(home)
+        )
+        self.processes.append(process)
+        return process
+
+    def _environment(self, home: Path | None) -> dict[str, str]:
+        return {k: v for k, v in os.environ.items() if not k.startswith("TANGO_")} | {
             "TANGO_HOME": str(home or self.home),
             "TANGO_DATABASE_URL": self.urls.app,
             "TANGO_READER_URL": self.urls.reader,
@@ -87,11 +94,6 @@ class Workplace:
             "TANGO_LEASE_UNCLAIMED_AFTER_S": "0.4",
             "PYTHONPATH": str(ROOT),
         }
-        process = subprocess.Popen(
-            [sys.executable, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**kept, **variables}
-        )
-        self.processes.append(process)
-        return process
 
     def command(self, *arguments: str, home: Path | None = None) -> subprocess.Popen[str]:
         """A command line, under way."""
@@ -99,9 +101,7 @@ class Workplace:
 
     def tango(self, *arguments: str, home: Path | None = None) -> subprocess.CompletedProcess[str]:
         """A command line, to its end."""
-        process = self.command(*arguments, home=home)
-        out, err = process.communicate(timeout=240)
-        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+        return run_tango(arguments, environment=self._environment(home), timeout_s=240.0)
 
     def json(self, *arguments: str, home: Path | None = None) -> Any:
         """What a command prints with `-o json`; it must succeed."""

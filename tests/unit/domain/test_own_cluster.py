@@ -84,7 +84,7 @@ def _instances(draw: st.DrawFn) -> list[InstanceState]:
 
 
 @given(published=_published(), seen=st.data(), at=names, instances=_instances())
-@settings(max_examples=example_count(150), deadline=None)
+@settings(max_examples=example_count(80), deadline=None)
 def test_own_nodes_are_as_observed_and_others_as_published(
     published: FleetSnapshot, seen: st.DataObject, at: list[str], instances: list[InstanceState]
 ) -> None:

@@ -127,7 +127,9 @@ def test_new_weights_throw_away_the_results_of_their_own_policy_alone(copy: Path
     assert not [path for path in sources_of(system("tango"), own_checkpoint="dcg-be") if path.suffix == ".pt"]
 
 
-@pytest.mark.parametrize("name", ["tango", "dsaco", "gnn-sac", "scoring"])
+@pytest.mark.parametrize(
+    "name", ["tango", "scoring", *(pytest.param(name, marks=pytest.mark.long) for name in ("dsaco", "gnn-sac"))]
+)
 def test_a_run_reads_nothing_that_its_key_does_not_hold(name: str) -> None:
     """Every module that is loaded and every file of Tango that is opened by a cell is among its sources."""
     done = subprocess.run([sys.executable, "-c", RUN_AND_TELL, name], capture_output=True, text=True, timeout=300, check=True)

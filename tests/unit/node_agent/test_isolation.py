@@ -131,7 +131,7 @@ signals = st.builds(
 
 
 @given(st.lists(signals, max_size=40))
-@settings(max_examples=example_count(100), deadline=None)
+@settings(max_examples=example_count(50), deadline=None)
 def test_whatever_is_measured_be_keeps_its_floor_and_calm_frees_it(measured: list[Signals]) -> None:
     """Shares stay between floor and 1, marks above theirs, and after a long calm there is no restraint left."""
     now = FREE
@@ -147,7 +147,7 @@ def test_whatever_is_measured_be_keeps_its_floor_and_calm_frees_it(measured: lis
 
 
 @given(st.integers(0, 10**6), st.dictionaries(st.text(max_size=3), st.integers(0, 10**6), max_size=8))
-@settings(max_examples=example_count(100), deadline=None)
+@settings(max_examples=example_count(50), deadline=None)
 def test_a_total_is_given_out_and_no_more(total: int, used: dict[str, int]) -> None:
     """Those that use most get most; nobody gets nothing; all together at most the total, or one each."""
     shares = shares_of(total, used)

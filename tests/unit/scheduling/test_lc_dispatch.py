@@ -133,7 +133,7 @@ def plain(policy: str, step: Drawn) -> tuple[list[int], list[bool], list[float]]
 
 @pytest.mark.parametrize("policy", SEARCHING)
 @given(seed=st.integers(0, 1_000_000))
-@settings(max_examples=example_count(150), deadline=None)
+@settings(max_examples=example_count(80), deadline=None)
 def test_offers_of_clusters_lead_to_the_plan_of_a_look_at_every_node(policy: str, seed: int) -> None:
     """Several services, entries and budgets, narrow links, equal nodes: the same node for every request, not one as good."""
     step = drawn(seed, payloads=policy != "scoring")

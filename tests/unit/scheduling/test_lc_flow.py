@@ -113,7 +113,7 @@ def arranged(snapshot: FleetSnapshot) -> tuple[Terrain, Belief]:
     bandwidth=st.sampled_from([5.0, 8.0, 40.0, 1e4]),
     full=st.booleans(),
 )
-@settings(max_examples=example_count(200), deadline=None)
+@settings(max_examples=example_count(100), deadline=None)
 def test_the_closed_form_costs_what_the_solver_costs(seed: int, count: int, bandwidth: float, full: bool) -> None:
     """As many requests within their target as the maximum flow, at its least cost, links that are narrow and crowded nodes included."""
     snapshot = fleet(seed, bandwidth=bandwidth)

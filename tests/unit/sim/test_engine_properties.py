@@ -48,7 +48,7 @@ def run_by_hand(world: SimWorld) -> _Run:
 
 
 @given(seed=SEEDS)
-@settings(max_examples=example_count(150), deadline=None)
+@settings(max_examples=example_count(80), deadline=None)
 def test_every_request_ends_once_and_every_attempt_is_accounted_for(seed: int) -> None:
     """Each stands in a terminal state with a time; an attempt either succeeded or is in the list of losses."""
     world = draw_sim_world(seed)
@@ -67,7 +67,7 @@ def test_every_request_ends_once_and_every_attempt_is_accounted_for(seed: int) -
 
 
 @given(seed=SEEDS)
-@settings(max_examples=example_count(150), deadline=None)
+@settings(max_examples=example_count(80), deadline=None)
 def test_no_node_ever_gives_more_cpu_or_memory_than_it_has(seed: int) -> None:
     """Looked at after every event, through failures, evictions and resizes."""
     run = run_of(draw_sim_world(seed))
@@ -78,7 +78,7 @@ def test_no_node_ever_gives_more_cpu_or_memory_than_it_has(seed: int) -> None:
 
 
 @given(seed=SEEDS)
-@settings(max_examples=example_count(150), deadline=None)
+@settings(max_examples=example_count(80), deadline=None)
 def test_work_that_counts_and_work_that_was_lost_is_the_work_that_nodes_did(seed: int) -> None:
     """BE: completed plus thrown away is what the node model did. LC: nothing completed that was not done, and nothing more was done
     where no attempt was lost."""
@@ -98,7 +98,7 @@ def test_work_that_counts_and_work_that_was_lost_is_the_work_that_nodes_did(seed
 
 
 @given(seed=SEEDS, beta=st.sampled_from([0.3, 1.0]))
-@settings(max_examples=example_count(150), deadline=None)
+@settings(max_examples=example_count(80), deadline=None)
 def test_lc_is_never_slower_without_be(seed: int, beta: float) -> None:
     """LC comes first on the CPU and interference only inflates, so that each LC request ends no later where BE does no work.
 
@@ -204,7 +204,7 @@ def shrink(world: SimulationState) -> None:
 
 
 @given(seed=SEEDS)
-@settings(max_examples=example_count(150), deadline=None)
+@settings(max_examples=example_count(80), deadline=None)
 def test_the_digest_does_not_depend_on_how_arrays_grow(seed: int) -> None:
     """A run that begins with space for one of everything ends like any other."""
     world = draw_sim_world(seed)

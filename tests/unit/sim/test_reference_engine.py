@@ -57,7 +57,7 @@ def assert_same(reference: ReferenceEngine, run: SimulatedRun) -> None:
 
 
 @given(seed=st.integers(0, 1_000_000))
-@settings(max_examples=example_count(150), deadline=None)
+@settings(max_examples=example_count(80), deadline=None)
 def test_the_engine_does_what_the_reference_does(seed: int) -> None:
     """Random tiny worlds without failures: the same ends, nodes and decisions within a microsecond."""
     reference, run = both(draw_sim_world(seed, failures=False))
@@ -67,7 +67,7 @@ def test_the_engine_does_what_the_reference_does(seed: int) -> None:
 
 
 @given(seed=st.integers(0, 1_000_000))
-@settings(max_examples=example_count(150), deadline=None)
+@settings(max_examples=example_count(80), deadline=None)
 def test_the_engine_does_what_the_reference_does_while_nodes_fail(seed: int) -> None:
     """Likewise with nodes that go down and come back: what is lost, when it is noticed and where it goes next."""
     reference, run = both(draw_sim_world(seed))

@@ -23,6 +23,8 @@ TINY: dict[tuple[str, str], dict[str, Any]] = {
     ("gnn-sac", "sac"): {"episodes": 2, "updates": 2},
     ("dsaco", "sac"): {"episodes": 2, "updates": 5, "fleets": ("testbed",), "drawn_share": 0.0},
 }
+SHORT = (("dcg-be", "evolution"), ("dsaco", "sac"))
+"""One for each side of scheduling, where every learner does the same by one function."""
 KINDS = pytest.mark.parametrize("kind", list(TINY), ids="-".join)
 
 
@@ -75,7 +77,7 @@ def _assert_equal(one: Any, other: Any) -> None:
         assert one == other
 
 
-@KINDS
+@pytest.mark.parametrize("kind", [pytest.param(k, marks=() if k in SHORT else pytest.mark.long, id="-".join(k)) for k in TINY])
 def test_two_processes_play_what_one_plays(kind: tuple[str, str], tmp_path: Path) -> None:
     """The checkpoint is the same, bit for bit; a resumption may have another number of processes."""
     one = _train(_tiny(kind), tmp_path / "one", 2)
