@@ -41,7 +41,12 @@ REQUESTS = 900
 once as the stack lets through, and far less than the ten targets after which a call is given up."""
 
 
-@pytest.fixture(params=["1", "0"], ids=["started where dispatched", "through the exec queue"])
+@pytest.fixture(
+    params=[
+        pytest.param("1", id="started where dispatched"),
+        pytest.param("0", id="through the exec queue", marks=pytest.mark.long),
+    ]
+)
 def stack(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[LiveStack]:
     """One cluster, whose worker starts what it dispatches itself, or sends it through `exec.s1` to itself."""
     (tmp_path / "burst.yaml").write_text(FLEET)
