@@ -67,7 +67,7 @@ def measure(*, requests: int, runs: int, reads: int, told: Told) -> list[Figure]
 
     Raises: StoreError where the summary is not what the rows say.
     """
-    with tempfile.TemporaryDirectory(prefix="tango-bench-store-") as home, _database(Path(home) / "home") as database:
+    with tempfile.TemporaryDirectory(prefix="tango-bench-store-") as home, own_database(Path(home) / "home") as database:
         return measure_in(database, requests=requests, runs=runs, reads=reads, told=told)
 
 
@@ -77,25 +77,26 @@ def measure_in(database: Database, *, requests: int, runs: int, reads: int, told
     last = _fill(database, requests, runs, told)
     told(f"{requests:,} requests in {runs} runs after {time.perf_counter() - began_s:.0f} s")
     ((size_bytes,),) = database.rows("SELECT sum(pg_total_relation_size('request_' || run_id)) FROM run")
-    aggregate_ms = _times_ms(lambda: database.rows(_OF_ROWS), 1)[0]
+    aggregate_ms = times_ms(lambda: database.rows(_OF_ROWS), 1)[0]
     if database.rows(_OF_SUMMARY) != database.rows(_OF_ROWS):
         raise StoreError("run_summary does not say what the rows say: this is a defect in Tango")
     told("the summary is that of the rows; measuring")
-    whole_ms = _times_ms(lambda: database.rows(_SUMMARY), reads)
-    one_ms = _times_ms(lambda: database.rows(f"{_SUMMARY} WHERE run_id = %s", (last,)), reads)
-    count_ms = median(_times_ms(lambda: database.rows("SELECT count(*) FROM request"), COUNTS))
-    count_one_ms = median(_times_ms(lambda: database.rows("SELECT count(*) FROM request WHERE run_id = %s", (last,)), COUNTS))
+    whole_ms = times_ms(lambda: database.rows(_SUMMARY), reads)
+    one_ms = times_ms(lambda: database.rows(f"{_SUMMARY} WHERE run_id = %s", (last,)), reads)
+    count_ms = median(times_ms(lambda: database.rows("SELECT count(*) FROM request"), COUNTS))
+    count_one_ms = median(times_ms(lambda: database.rows("SELECT count(*) FROM request WHERE run_id = %s", (last,)), COUNTS))
     counted, counted_one = "count(*) of the same requests", "count(*) of its requests"
     return [
         Figure(name="run_summary, p50", value=median(whole_ms), unit="ms", yardstick=counted, yardstick_value=count_ms),
-        Figure(name="run_summary, p99", value=_p99(whole_ms), unit="ms", yardstick=counted, yardstick_value=count_ms),
-        Figure(name="one busy run, p99", value=_p99(one_ms), unit="ms", yardstick=counted_one, yardstick_value=count_one_ms),
+        Figure(name="run_summary, p99", value=p99(whole_ms), unit="ms", yardstick=counted, yardstick_value=count_ms),
+        Figure(name="one busy run, p99", value=p99(one_ms), unit="ms", yardstick=counted_one, yardstick_value=count_one_ms),
         Figure(name="the same counts from the rows", value=aggregate_ms, unit="ms", yardstick=counted, yardstick_value=count_ms),
         Figure(name="a request on disk", value=float(size_bytes) / requests, unit="bytes"),
     ]
 
 
-def _times_ms(read: Callable[[], object], times: int) -> list[float]:
+def times_ms(read: Callable[[], object], times: int) -> list[float]:
+    """Milliseconds that each of so many calls took."""
     taken = []
     for _ in range(times):
         began_s = time.perf_counter()
@@ -104,12 +105,14 @@ def _times_ms(read: Callable[[], object], times: int) -> list[float]:
     return taken
 
 
-def _p99(taken_ms: list[float]) -> float:
+def p99(taken_ms: list[float]) -> float:
+    """The 99th percentile of at least two values."""
     return quantiles(taken_ms, n=100)[98]
 
 
 @contextmanager
-def _database(home: Path) -> Iterator[Database]:
+def own_database(home: Path) -> Iterator[Database]:
+    """A PostgreSQL in this folder, with the schema; it ends and is discarded with the block."""
     home.mkdir(mode=0o700)
     server = PostgresServer(home, password=secrets.token_urlsafe(16))
     server.start()

@@ -313,13 +313,21 @@ def scheduler(record: Path | None, output: str) -> None:
 @bench.command()
 @click.option("--each", type=click.IntRange(1), default=50, show_default=True, help="Explanations of every reason, at least.")
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Draws the worlds.")
+@click.option("--live", type=click.IntRange(1000), help="Instead: how fast one of so many live requests is explained.")
+@click.option("--reads", type=click.IntRange(10), default=1000, show_default=True, help="With --live: explanations that are timed.")
 @output_option()
-def explain(each: int, seed: int, output: str) -> None:
+def explain(each: int, seed: int, live: int | None, reads: int, output: str) -> None:
     """For each reason the share of explanations whose stated change turns out as said when the decision decides again.
 
     \b
         tango bench explain --each 50 -o json
+        tango bench explain --live 1000000      # needs half a GB of disk
     """
+    if live is not None:
+        from tango.bench import explained_rows
+
+        _print(explained_rows.measure(live=live, reads=reads, told=say), output)
+        return
     from tango.bench.explain import measure
 
     _print(measure(each=each, seed=seed, told=say), output)

@@ -8,6 +8,7 @@ import psycopg2
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tango.bench import explained_rows
 from tango.bench.store import measure_in
 from tango.domain.requests import RequestState
 from tango.store.database import Database
@@ -169,3 +170,17 @@ def test_the_benchmark_of_the_store_measures_what_is_right(database_urls: Databa
     assert [figure.name for figure in figures][:2] == ["run_summary, p50", "run_summary, p99"]
     assert all(figure.value > 0 for figure in figures)
     assert "run 2: 1,500 requests" in told
+
+
+def test_the_bench_explains_requests_in_all_live_states(database_urls: DatabaseUrls) -> None:
+    """Those that wait for a node, that are due later, released, or sent to an instance; each beside reading its row."""
+    told: list[str] = []
+
+    figures = explained_rows.measure_in(Database(database_urls.admin), live=2000, reads=80, told=told.append)
+
+    assert [figure.name for figure in figures] == [
+        "an explanation, p99",
+        *(f"of one {state}, p99" for state in ("accepted", "dispatched", "pending", "released", "running")),
+    ]
+    assert all(figure.yardstick_value for figure in figures)
+    assert told[-1] == "explaining 80 of 2,000 live requests"
