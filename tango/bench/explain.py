@@ -35,7 +35,7 @@ from tango.domain.observations import InstanceState
 from tango.domain.placement_question import PlacementQuestion
 from tango.domain.reasons import StateReason
 from tango.domain.requests import BePending, RequestState
-from tango.domain.runs import PendingBatch, RunInfo, RunStatus
+from tango.domain.runs import PendingRequests, RunInfo, RunStatus
 from tango.domain.services import ServiceClass
 from tango.domain.shares import PublishedFleet, ShareRows
 from tango.domain.smallest import smallest_snapshot
@@ -277,7 +277,7 @@ def _try_resize(proof: Proof, rng: np.random.Generator) -> None:
         ledger = Allocations(Node(name=key.name, cpu_millicores=int(capacity + more), memory_mib=1 << 20))
         ledger.put("instance", _size(actual))
         ledger.put("others", _size(capacity - actual - free))
-        return ledger.judge("instance", _size(wanted))[0] is ResizeDecision.FITS
+        return ledger.decide("instance", _size(wanted))[0] is ResizeDecision.FITS
 
     resize = DeferredResize(
         pod="lc-0",
@@ -376,7 +376,7 @@ def _try_withdrawn(proof: Proof, fleet: Fleet, policy: BePolicy, rng: np.random.
     assert world.facts.mine is not None
     mine, snapshot = world.facts.mine, world.facts.question.snapshot
     name = snapshot.services[int(mine.service[0])].name
-    batch = PendingBatch(pending=mine, services=tuple(s.name for s in snapshot.services), clusters=snapshot.clusters)
+    batch = PendingRequests(pending=mine, services=tuple(s.name for s in snapshot.services), clusters=snapshot.clusters)
     without = busy_snapshot(replace(fleet, services=tuple(s for s in fleet.services if s.name != name)))
     found = explain(Known(standing=_standing(mine, snapshot), is_declared=False))
 

@@ -135,8 +135,8 @@ def _full_but_for(
     if home.be:
         nodes = np.flatnonzero(snapshot.node_cluster == pending.entry_cluster[mine])
     for n in rng.choice(nodes, min(len(nodes), int(rng.integers(1, 3))), replace=False):
-        room = pending.requests[:, mine] * (rng.uniform(1.0, 2.5) if few else len(pending) + 1)
-        be_requests[:, n] = np.maximum(0.0, be_requests[:, n] - np.ceil(room))
+        headroom = pending.requests[:, mine] * (rng.uniform(1.0, 2.5) if few else len(pending) + 1)
+        be_requests[:, n] = np.maximum(0.0, be_requests[:, n] - np.ceil(headroom))
     return replace(snapshot, be_requests=be_requests)
 
 
@@ -159,7 +159,7 @@ def _emphasised(reason: StateReason, question: PlacementQuestion, mine: int, rng
     return others[reason](question, mine, rng) if reason in others else question
 
 
-def _with_room(question: PlacementQuestion, mine: int) -> NDArray[np.intp]:
+def _with_headroom(question: PlacementQuestion, mine: int) -> NDArray[np.intp]:
     """Nodes on which the request has room."""
     asked = question.pending.requests[:, mine][:, None]
     return np.flatnonzero(((asked <= 0) | (asked <= question.snapshot.free)).all(axis=0))
@@ -169,7 +169,7 @@ def _short_of(resource: int, question: PlacementQuestion, mine: int, rng: np.ran
     """The nodes with room have less of one resource than is asked for, each by another amount."""
     be_requests = question.snapshot.be_requests.copy()
     asked = question.pending.requests[resource, mine]
-    for n in _with_room(question, mine):
+    for n in _with_headroom(question, mine):
         free = question.snapshot.free[resource, n]
         be_requests[resource, n] += free - np.floor(asked * rng.uniform(0.0, 0.95))
     return replace(question, snapshot=replace(question.snapshot, be_requests=be_requests))
@@ -183,7 +183,7 @@ def _too_large(question: PlacementQuestion, mine: int, rng: np.random.Generator)
 
 
 def _away(question: PlacementQuestion, mine: int, rng: np.random.Generator) -> PlacementQuestion:
-    rows = _with_room(question, mine)
+    rows = _with_headroom(question, mine)
     clusters = np.unique(question.snapshot.node_cluster[rows])
     gone = np.isin(question.snapshot.node_cluster, clusters)
     snapshot = replace(question.snapshot, node_ready=question.snapshot.node_ready & ~gone)
@@ -192,7 +192,7 @@ def _away(question: PlacementQuestion, mine: int, rng: np.random.Generator) -> P
 
 def _not_ready(question: PlacementQuestion, mine: int, rng: np.random.Generator) -> PlacementQuestion:
     ready = question.snapshot.node_ready.copy()
-    ready[_with_room(question, mine)] = False
+    ready[_with_headroom(question, mine)] = False
     return replace(question, snapshot=replace(question.snapshot, node_ready=ready), told_ready=ready)
 
 
@@ -200,7 +200,7 @@ def _closed(question: PlacementQuestion, mine: int, rng: np.random.Generator) ->
     """To its service, or to all."""
     barred = np.zeros((len(question.snapshot.services), len(question.snapshot.nodes)), np.bool_)
     services = slice(None) if rng.random() < 0.5 else [int(question.pending.service[mine])]
-    barred[services, _with_room(question, mine)[:, None]] = True
+    barred[services, _with_headroom(question, mine)[:, None]] = True
     return replace(question, snapshot=replace(question.snapshot, barred=barred))
 
 
@@ -208,7 +208,7 @@ def _refused(kinds: tuple[RefusalKind, ...], question: PlacementQuestion, mine: 
     """Of each node with room its cluster, the service there, or the service on it."""
     snapshot, states = question.snapshot, []
     kind = kinds[int(rng.integers(len(kinds)))]
-    for key in dict.fromkeys(snapshot.node_key(int(n)) for n in _with_room(question, mine)):
+    for key in dict.fromkeys(snapshot.node_key(int(n)) for n in _with_headroom(question, mine)):
         states.append(
             RefusalState(
                 cluster=key.cluster,
@@ -228,12 +228,12 @@ def _refused(kinds: tuple[RefusalKind, ...], question: PlacementQuestion, mine: 
 
 def _pressed(question: PlacementQuestion, mine: int, rng: np.random.Generator) -> PlacementQuestion:
     pressed = np.zeros(len(question.snapshot.nodes), np.bool_)
-    pressed[_with_room(question, mine)] = True
+    pressed[_with_headroom(question, mine)] = True
     return replace(question, pressed=pressed)
 
 
 def _crowded(question: PlacementQuestion, mine: int, rng: np.random.Generator) -> PlacementQuestion:
-    clusters = {question.snapshot.node_key(int(n)).cluster for n in _with_room(question, mine)}
+    clusters = {question.snapshot.node_key(int(n)).cluster for n in _with_headroom(question, mine)}
     waits = {}
     for cluster in sorted(clusters):
         under_way = int(rng.integers(10, 400))

@@ -339,7 +339,7 @@ class _Site:
 
         found, others = self._runner.run(listed())
         states = [s for s in node_states(found, [], {}, (SERVICE,), others=others) if s.ready and s.schedulable]
-        room = sum(
+        most = sum(
             min(
                 s.pods_allocatable - s.other_pods,
                 (s.cpu_allocatable_millicores - s.other_cpu_request_millicores) // SERVICE.cpu_request_millicores,
@@ -347,9 +347,9 @@ class _Site:
             )
             for s in states
         )
-        if room < pods:
+        if most < pods:
             raise ConfigError(
-                f"the nodes that take pods have room for {room}, {pods} are wanted; give fewer: --pods {max(1, room)}"
+                f"the nodes that take pods have room for {most}, {pods} are wanted; give fewer: --pods {max(1, most)}"
             )
         return states
 

@@ -34,7 +34,7 @@ from tango.gateway.answers import AnswerListener
 from tango.gateway.gateway import Gateway
 from tango.gateway.jobs import JobCalls, JobsAtCentre
 from tango.gateway.server import answers_runner, callers_runner, listen, listen_at_path, most_open_files, tls_context
-from tango.gateway.waiting import WaitingRoom
+from tango.gateway.waiting import WaitingCallers
 from tango.journal.journal import SqliteJournal
 from tango.ports.messages import Publisher
 from tango.settings import GatewaySettings, Settings
@@ -102,8 +102,8 @@ async def _serve(
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, stopped.set)
     async with contextlib.AsyncExitStack() as stack:
-        room, key = WaitingRoom(), secrets.token_urlsafe(24)
-        answers = answers_runner(AnswerListener(room, key=key))
+        callers, key = WaitingCallers(), secrets.token_urlsafe(24)
+        answers = answers_runner(AnswerListener(callers, key=key))
         stack.push_async_callback(answers.cleanup)
         address = await _listen_for_answers(answers, settings.gateway, stack)
         gateways, jobs = [], CentreJobs(settings, publisher)
@@ -111,7 +111,7 @@ async def _serve(
             journal = journal_of(front.cluster, settings)
             stack.callback(journal.close)
             answer_to = AnswerTo(address=address, key=key)
-            gateway = await _started(front, context, journal, publisher, jobs, room, answer_to, settings, stack)
+            gateway = await _started(front, context, journal, publisher, jobs, callers, answer_to, settings, stack)
             gateways.append(gateway)
         if ready_file is not None:
             ready_file.touch(mode=0o600)
@@ -128,12 +128,12 @@ async def _started(
     journal: SqliteJournal,
     publisher: Publisher,
     jobs: CentreJobs,
-    room: WaitingRoom,
+    callers: WaitingCallers,
     answer_to: AnswerTo,
     settings: Settings,
     stack: contextlib.AsyncExitStack,
 ) -> Gateway:
-    gateway = Gateway(front.cluster, journal, publisher, room, answer_to, settings=settings.gateway, calls=settings.call)
+    gateway = Gateway(front.cluster, journal, publisher, callers, answer_to, settings=settings.gateway, calls=settings.call)
     stack.push_async_callback(gateway.stop)
     await gateway.start()
     runner = callers_runner(gateway, JobCalls(gateway, jobs))

@@ -17,7 +17,7 @@ from tango.control.figures_apart import Computing, FiguresApart
 from tango.control.fleet_view import FleetView
 from tango.control.jobs import Jobs
 from tango.control.lease_holder import LeaseHolder
-from tango.control.make_room import RoomForInstances
+from tango.control.make_headroom import HeadroomForInstances
 from tango.control.place_be import BePlacement
 from tango.control.pressed_nodes import PressedNodes
 from tango.control.prune_runs import Retention
@@ -88,7 +88,7 @@ class Scheduler:
                 settings=settings.sharing,
                 reserved=reserved,
             ),
-            room=RoomForInstances(fleet=here.fleet, evictions=evictions),
+            headroom=HeadroomForInstances(fleet=here.fleet, evictions=evictions),
             runs=here.runs,
             holder=holder,
             clock=here.clock,

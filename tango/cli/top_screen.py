@@ -446,10 +446,10 @@ def shared_lines(wanted: Sequence[int], lines: int) -> list[int]:
 
 def _table(rows: Sequence[Mapping[str, Any]], columns: Sequence[ListColumn], lines: int, width: int) -> list[RenderableType]:
     """A heading and rows in so many lines; where there are more rows, the last line tells how many."""
-    room = lines - 1
-    if room < 1:
+    fitting = lines - 1
+    if fitting < 1:
         return []
-    shown = rows if len(rows) <= room else rows[: room - 1]
+    shown = rows if len(rows) <= fitting else rows[: fitting - 1]
     # Columns are chosen for all rows, so that they stay where they are while one scrolls.
     table = fitting_table(shown, columns, width=width)
     for column in table.columns:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tango.domain.runs import PendingBatch
+from tango.domain.runs import PendingRequests
 
 
 class BeTurns:
@@ -20,7 +20,7 @@ class BeTurns:
         """By run, the request behind which this cycle looks, as `BeRequests.pending_be` takes it; empty: at the oldest."""
         return self._behind if self._is_behind else {}
 
-    def end(self, batch: PendingBatch, *, limit: int, placed: int) -> None:
+    def end(self, batch: PendingRequests, *, limit: int, placed: int) -> None:
         """The cycle is over: what it looked at, up to `limit` requests, and how many of them found a node.
 
         While the oldest fill a cycle and do not all find a node, every other one goes on behind them to the last, and then begins anew: the

@@ -110,10 +110,10 @@ def behind_be(create: Sequence[Creation], nodes: Sequence[NodeState]) -> Mapping
             f"in {be_pods} pods there"
         )
 
-    return {creation: words(creation) for creation in beyond_room(create, as_they_are)}
+    return {creation: words(creation) for creation in beyond_headroom(create, as_they_are)}
 
 
-def beyond_room(create: Sequence[Creation], nodes: Sequence[NodeState]) -> Mapping[Creation, str]:
+def beyond_headroom(create: Sequence[Creation], nodes: Sequence[NodeState]) -> Mapping[Creation, str]:
     """Of these instances those that their node's kubelet must refuse even if all BE gave way, with the reason; earlier ones count."""
     left = {
         n.name: Counter(

@@ -13,7 +13,7 @@ from typing import Any
 
 import structlog
 
-from tango.control.deploy_instances import Creation, behind_be, beyond_room, instance_name, outdated, plan_instances
+from tango.control.deploy_instances import Creation, behind_be, beyond_headroom, instance_name, outdated, plan_instances
 from tango.control.observe_cluster import is_over, node_states, pod_class, standing
 from tango.control.observe_jobs import crash, stuck
 from tango.domain.backoff import Backoff
@@ -83,11 +83,11 @@ class LcInstances:
         for pod in doubles:
             if "deletionTimestamp" not in pod["metadata"]:
                 await self._delete(pod)
-        full = beyond_room(plan.create, nodes)
+        full = beyond_headroom(plan.create, nodes)
         # Where its owner does not let Tango see its pods, none is made: nobody would know of its end. `ServiceNamespaces` says so.
         unseen = self._watch.unseen()
         fitting = [creation for creation in plan.create if creation not in full and creation[0].namespace not in unseen]
-        # What a kubelet would refuse because of BE is not made: the centre is told of it, and lets BE give way (`make_room`).
+        # What a kubelet would refuse because of BE is not made: the centre is told of it, and lets BE give way (`make_headroom`).
         crowded = behind_be(fitting, nodes)
         create = self._may_create([creation for creation in fitting if creation not in crowded], now_s)
         refusing = {

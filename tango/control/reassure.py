@@ -11,7 +11,7 @@ import structlog
 
 from tango.control.be_evictions import BeEvictions
 from tango.control.lease_holder import LeaseHolder
-from tango.control.make_room import RoomForInstances
+from tango.control.make_headroom import HeadroomForInstances
 from tango.control.reserved_cpu import ReservedCpu
 from tango.domain.backoff import Backoff
 from tango.domain.identity import NodeKey, PodKey
@@ -191,7 +191,7 @@ def _for_growth(plan: SharingPlan) -> list[Eviction]:
 class ReassuranceRounds:
     """The periodic task: one process at a time, by a lease, under the sharing rule that the active runs have in common."""
 
-    room: RoomForInstances
+    headroom: HeadroomForInstances
     reassurance: Reassurance
     runs: RunStore
     holder: LeaseHolder
@@ -204,7 +204,7 @@ class ReassuranceRounds:
         """
         if self.holder.acquire(LEASE, ttl_s=LEASE_S) is None:
             return {"resizes": 0, "evictions": 0}
-        for_new = self.room.round(now_s=self.clock.now_s())
+        for_new = self.headroom.round(now_s=self.clock.now_s())
         rule = common_rule(sharing_rules(run.system for run in self.runs.active_runs() if run.reassure))
         if rule == "static":
             found = self.reassurance.restore(now_s=self.clock.now_s())

@@ -19,7 +19,7 @@ class ChangeKind(StrEnum):
 
     TIME = "time"
     """`amount` seconds later."""
-    ROOM = "room"
+    HEADROOM = "headroom"
     """`amount` of `resource` more is free on the node."""
     CLUSTER_BACK = "cluster-back"
     """The cluster's agent is heard of again."""
@@ -76,7 +76,7 @@ class Change:
         match self.kind:
             case ChangeKind.TIME:
                 return f"{self.amount:.1f} s have passed"
-            case ChangeKind.ROOM:
+            case ChangeKind.HEADROOM:
                 return f"{quantity(self.resource, self.amount)} more {self.resource} is free on {where}"
             case ChangeKind.CLUSTER_BACK:
                 return f"cluster {where} is back"

@@ -116,7 +116,7 @@ def changed_snapshot(snapshot: FleetSnapshot, change: Change) -> FleetSnapshot:
     """The snapshot with one change on one of its nodes. Raises: ValueError for a change of another kind."""
     where = _named(snapshot, change)
     match change.kind:
-        case ChangeKind.ROOM:
+        case ChangeKind.HEADROOM:
             allocatable = snapshot.allocatable.copy()
             allocatable[snapshot.resources.names.index(change.resource), where] += change.amount
             return replace(snapshot, allocatable=allocatable)

@@ -232,7 +232,7 @@ class Placement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PendingBatch:
+class PendingRequests:
     """What the store hands to BE placement: the rows and the names behind their indices."""
 
     pending: BePending

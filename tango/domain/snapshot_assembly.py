@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from tango.domain.observations import NODE_PRESSURES, NodeState
 from tango.domain.requests import BePending
 from tango.domain.resource_axis import CPU, MAY_RUN, MEMORY, ResourceAxis
-from tango.domain.runs import PendingBatch
+from tango.domain.runs import PendingRequests
 from tango.domain.services import Service, ServiceClass
 from tango.domain.shares import LcInFlight
 from tango.domain.slack import slack_of
@@ -457,7 +457,7 @@ def pending_columns(
     )
 
 
-def as_seen(batch: PendingBatch, snapshot: FleetSnapshot) -> PendingBatch:
+def as_seen(batch: PendingRequests, snapshot: FleetSnapshot) -> PendingRequests:
     """The batch with services and clusters as rows of the snapshot, as every policy reads them.
 
     A request of a service or cluster that the snapshot does not have is left out, and waits for one that does.
@@ -480,7 +480,7 @@ def as_seen(batch: PendingBatch, snapshot: FleetSnapshot) -> PendingBatch:
         memory_mib=p.memory_mib[kept],
         epoch=p.epoch[kept],
     )
-    return PendingBatch(pending=pending, services=tuple(services), clusters=snapshot.clusters, reached=batch.reached)
+    return PendingRequests(pending=pending, services=tuple(services), clusters=snapshot.clusters, reached=batch.reached)
 
 
 def _are_lc(services: Sequence[Service]) -> NDArray[np.bool_]:

@@ -66,7 +66,7 @@ def why_resize_is_deferred(lc: LcFacts) -> Explanation | None:
         return None
     resize = lc.resize
     lacking = resize.wanted_request_millicores - resize.actual_request_millicores - resize.free_millicores
-    changes = (Change.at(ChangeKind.ROOM, resize.node, resource="cpu", amount=lacking),) if lacking > 0 else ()
+    changes = (Change.at(ChangeKind.HEADROOM, resize.node, resource="cpu", amount=lacking),) if lacking > 0 else ()
     told = f" ({resize.words})" if resize.words else ""
     return Explanation(
         reason=StateReason.RESIZE_DEFERRED,

@@ -159,14 +159,14 @@ class _Pending:
             yield from self._fits_nowhere(short)
             return
         blocked = {n: self._obstacles(n) for n in np.flatnonzero(can_hold).tolist()}
-        has_room = [n for n in blocked if not short[:, n].any()]
-        if open_with_room := [n for n in has_room if not blocked[n]]:
-            n = open_with_room[0]
+        has_headroom = [n for n in blocked if not short[:, n].any()]
+        if open_with_headroom := [n for n in has_headroom if not blocked[n]]:
+            n = open_with_headroom[0]
             if not self.ahead:
                 yield _Candidate(StateReason.ABOUT_TO_BE_PLACED, n, (), "")
             words = f"{self.queue.position - 1} wait before it and take what is free"
             yield _Candidate(StateReason.BEHIND_IN_QUEUE, n, in_line, words)
-        with_obstacles = (n for n in has_room if blocked[n])
+        with_obstacles = (n for n in has_headroom if blocked[n])
         for n in sorted(with_obstacles, key=lambda n: (len(blocked[n]), [o.reason.rank for o in blocked[n]]))[:TRIED]:
             changes = _gone(blocked[n])
             words = "; ".join(o.words for o in blocked[n])
@@ -187,10 +187,10 @@ class _Pending:
             yield _Candidate(StateReason.FITS_NO_NODE, -1, (), f"cluster {cluster}, where alone its policy looks, has no node")
             return
         n = min(nodes, key=lambda n: (len(self._obstacles(n)), self._missing(short, n)))
-        room, barriers = self._room(n, short), _gone(self._obstacles(n))
+        headroom, barriers = self._headroom(n, short), _gone(self._obstacles(n))
         words = f"no node could hold it: {self._lacks(n, short)}"
-        yield _Candidate(StateReason.FITS_NO_NODE, n, (*barriers, *room), words)
-        yield _Candidate(StateReason.FITS_NO_NODE, n, (Change(kind=ChangeKind.FIRST_IN_LINE), *barriers, *room), words)
+        yield _Candidate(StateReason.FITS_NO_NODE, n, (*barriers, *headroom), words)
+        yield _Candidate(StateReason.FITS_NO_NODE, n, (Change(kind=ChangeKind.FIRST_IN_LINE), *barriers, *headroom), words)
 
     def _lacking(
         self,
@@ -200,7 +200,7 @@ class _Pending:
         blocked: tuple[Obstacle, ...],
         before: tuple[Change, ...],
     ) -> _Candidate:
-        changes = (*before, *_gone(blocked), *self._room(n, shortage))
+        changes = (*before, *_gone(blocked), *self._headroom(n, shortage))
         if blocked:
             words = "; ".join((*(o.words for o in blocked), self._lacks(n, shortage)))
             return _Candidate(blocked[0].reason, n, changes, words)
@@ -248,10 +248,10 @@ class _Pending:
         """How much a node lacks, in shares of what is asked for."""
         return float((short[:, node] / np.maximum(1.0, self.asked)).sum())
 
-    def _room(self, node: int, short: NDArray[np.float64]) -> tuple[Change, ...]:
+    def _headroom(self, node: int, short: NDArray[np.float64]) -> tuple[Change, ...]:
         key = self.snapshot.node_key(node)
         return tuple(
-            Change.at(ChangeKind.ROOM, key, resource=self._names[j], amount=float(short[j, node]))
+            Change.at(ChangeKind.HEADROOM, key, resource=self._names[j], amount=float(short[j, node]))
             for j in np.flatnonzero(short[:, node]).tolist()
         )
 

@@ -20,7 +20,7 @@ from aiohttp import web
 
 from tango.domain.identity import RequestKey
 from tango.errors import UsageError
-from tango.gateway.waiting import Answering, Failed, WaitingRoom
+from tango.gateway.waiting import Answering, Failed, WaitingCallers
 
 HEAD, FAILED = "Tango-Answer-Head", "Tango-Failed"
 HEAD_KIB = 32
@@ -30,8 +30,8 @@ HEAD_KIB = 32
 class AnswerListener:
     """The application that workers speak to."""
 
-    def __init__(self, room: WaitingRoom, *, key: str) -> None:
-        self._room, self._key = room, key.encode()
+    def __init__(self, callers: WaitingCallers, *, key: str) -> None:
+        self._callers, self._key = callers, key.encode()
 
     def application(self) -> web.Application:
         """The application that workers post answers to; serve it where only workers reach it."""
@@ -44,7 +44,7 @@ class AnswerListener:
         of = self._asked_for(request)
         if isinstance(of, web.Response):
             return of
-        held = self._room.held(of)
+        held = self._callers.held(of)
         if held is None:
             return _nobody_waits(of)
         return web.Response(body=orjson.dumps(held), content_type="application/json", headers={"Cache-Control": "no-store"})
@@ -63,7 +63,7 @@ class AnswerListener:
         of = self._asked_for(request)
         if isinstance(of, web.Response):
             return of
-        waiting = self._room.first(of)
+        waiting = self._callers.first(of)
         if waiting is None:
             return _nobody_waits(of)
         if FAILED in request.headers:

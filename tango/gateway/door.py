@@ -57,7 +57,7 @@ class Door:
 
         Raises: Problem where there is none by then, or too many wait for one.
         """
-        has_waited = not self._has_room(tenant)
+        has_waited = not self._has_place(tenant)
         if has_waited:
             await self._turn(tenant, within_s)  # whoever gave up the place has it counted as this tenant's
         else:
@@ -69,7 +69,7 @@ class Door:
             count(GATEWAY_INSIDE, by=-1.0)
             self._leave(tenant)
 
-    def _has_room(self, tenant: str) -> bool:
+    def _has_place(self, tenant: str) -> bool:
         """Whether one more caller of the tenant may come in; those at the door come in as soon as there is room, so none is passed over."""
         most, of_tenant = self._settings.max_waiting, self._settings.max_waiting_of_tenant
         return self._inside.total() < most and self._inside[tenant] < of_tenant
@@ -100,7 +100,7 @@ class Door:
         if not self._inside[tenant]:
             del self._inside[tenant]
         for other, turns in list(self._at_door.items()):
-            while turns and self._has_room(other):
+            while turns and self._has_place(other):
                 turn, _ = turns.popitem(last=False)
                 if not turn.done():  # one that is has gone a moment ago
                     self._at_door.move_to_end(other)

@@ -21,7 +21,7 @@ from tango.gateway.lookout import Lookout
 from tango.gateway.outlook import Outlook
 from tango.gateway.problems import Problem, Trouble
 from tango.gateway.view import ClusterView, GatewayJournal, view_of
-from tango.gateway.waiting import WaitingRoom
+from tango.gateway.waiting import WaitingCallers
 from tango.ports.messages import Publisher
 from tango.settings import CallSettings, GatewaySettings
 
@@ -46,18 +46,18 @@ class Gateway:
         cluster: str,
         journal: GatewayJournal,
         publisher: Publisher,
-        room: WaitingRoom,
+        callers: WaitingCallers,
         answer_to: AnswerTo,
         *,
         settings: GatewaySettings,
         calls: CallSettings,
     ) -> None:
-        self.cluster, self.journal, self.room, self.answer_to = cluster, journal, room, answer_to
+        self.cluster, self.journal, self.callers, self.answer_to = cluster, journal, callers, answer_to
         self.settings, self.calls = settings, calls
         self.door = Door(settings)
         self.outlook = Outlook()
         self.lookout = Lookout(cluster, journal, settings)
-        self.intake = GatewayIntake(cluster, journal, publisher, room, settings)
+        self.intake = GatewayIntake(cluster, journal, publisher, callers, settings)
         self.view = ClusterView()
         self.is_stopping = False
         self._seen_at_s = self._looked_at_s = -VIEW_MAX_AGE_S

@@ -21,7 +21,7 @@ from tango.domain.identity import RequestKey
 from tango.domain.requests import Batch, Reason, batches_of
 from tango.domain.services import ServiceClass
 from tango.errors import BrokerUnavailable, TangoError
-from tango.gateway.waiting import Waiting, WaitingRoom
+from tango.gateway.waiting import Waiting, WaitingCallers
 from tango.ports.callers import CallerRequests
 from tango.ports.messages import Publisher
 from tango.settings import GatewaySettings
@@ -55,9 +55,9 @@ class GatewayIntake:
     """The intake of one cluster's gateway. Its methods are called in the thread of the event loop."""
 
     def __init__(
-        self, cluster: str, journal: CallerRequests, publisher: Publisher, room: WaitingRoom, settings: GatewaySettings
+        self, cluster: str, journal: CallerRequests, publisher: Publisher, callers: WaitingCallers, settings: GatewaySettings
     ) -> None:
-        self._cluster, self._journal, self._publisher, self._room = cluster, journal, publisher, room
+        self._cluster, self._journal, self._publisher, self._callers = cluster, journal, publisher, callers
         self._settings = settings
         self._loop = asyncio.get_running_loop()
         self._arrivals: queue.SimpleQueue[_Arrival | _Withdrawal | None] = queue.SimpleQueue()
@@ -130,7 +130,7 @@ class GatewayIntake:
         self.is_open = True
         for arrival, of in zip(arrivals, accepted, strict=True):
             if arrival.waiting is not None and not of.is_taken:
-                self._room.enter(arrival.waiting, of.key, is_new=of.is_new)
+                self._callers.enter(arrival.waiting, of.key, is_new=of.is_new)
         new = [
             (*of.key, int(ServiceClass.LC), arrival.request.service, self._cluster)
             for arrival, of in zip(arrivals, accepted, strict=True)
@@ -158,8 +158,8 @@ class GatewayIntake:
                 arrival.accepted.set_result(of)
             elif arrival.waiting is not None:
                 # He hung up between the look and here. Whoever else waits for the same request goes on waiting.
-                self._room.leave(arrival.waiting)
-                if not self._room.is_awaited(of.key):
+                self._callers.leave(arrival.waiting)
+                if not self._callers.is_awaited(of.key):
                     self.withdraw(of.key, arrival.waiting.left_for(at_s=self._loop.time()))
 
     # ---- the thread that publishes

@@ -125,14 +125,14 @@ class ServiceRoutes:
         finally:
             waiting.outcome.cancel()
             gateway.lookout.forget(waiting)
-            gateway.room.leave(waiting)
+            gateway.callers.leave(waiting)
             if not is_answered and not isinstance(outcome, (CallStanding, Failed)):
                 self._withdraw(waiting, reason)
             gateway.outlook.ends(sent.service, at_s=loop.time(), answered=_is_served(outcome))
 
     def _withdraw(self, waiting: Waiting, reason: Reason) -> None:
         """He waits no more: his request is withdrawn, unless somebody else waits for it. One without a key is left to the intake."""
-        if waiting.key is not None and waiting.is_new and not self._gateway.room.is_awaited(waiting.key):
+        if waiting.key is not None and waiting.is_new and not self._gateway.callers.is_awaited(waiting.key):
             self._gateway.intake.withdraw(waiting.key, reason)
 
     async def _response(self, request: web.Request, waiting: Waiting, outcome: Outcome) -> web.StreamResponse:

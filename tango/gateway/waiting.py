@@ -73,7 +73,7 @@ class Waiting:
 
 
 @dataclass(slots=True)
-class WaitingRoom:
+class WaitingCallers:
     """All callers of a gateway process who wait for an answer, by request: a number is given out to one cluster alone.
 
     `enter` is called by the thread that accepts, before anybody is told of the request; all else in the loop's thread.

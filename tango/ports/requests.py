@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tango.domain.lifecycle import Outcome
 from tango.domain.plans import BePlan, LcPlan
 from tango.domain.requests import Batch, LcArrivals, LcWork
-from tango.domain.runs import DecisionRecord, PendingBatch, Placement
+from tango.domain.runs import DecisionRecord, PendingRequests, Placement
 from tango.domain.snapshot import FleetSnapshot
 from tango.ports.leases import Fence
 
@@ -150,13 +150,20 @@ class BeRequests(Protocol):
         """
         ...
 
-    def pending_be(self, *, limit: int, behind: Mapping[int, tuple[float, int]] | None = None) -> PendingBatch:
+    def pending_be(self, *, limit: int, behind: Mapping[int, tuple[float, int]] | None = None) -> PendingRequests:
         """Pending BE requests of all active runs, by age and share: the oldest of each run, then the second oldest of each, and so on;
         of these the one that has waited longest first. Of a run in `behind` only those after this due time and id. Reads only."""
         ...
 
     def record_placement(
-        self, batch: PendingBatch, plan: BePlan, snapshot: FleetSnapshot, decision: DecisionRecord, *, fence: Fence, lease_s: float
+        self,
+        batch: PendingRequests,
+        plan: BePlan,
+        snapshot: FleetSnapshot,
+        decision: DecisionRecord,
+        *,
+        fence: Fence,
+        lease_s: float,
     ) -> list[Placement]:
         """pending → placed (epoch + 1, lease, pod name), with the decision row, in one transaction; gives the placements made.
 

@@ -211,7 +211,7 @@ def reclaim(
     now = _Books(
         held=held.copy(),
         count=np.bincount(pods.tenant, minlength=len(tenants)),
-        room=free + pods.leaving,
+        headroom=free + pods.leaving,
         stays=np.ones(len(pods.node), np.bool_),
     )
     gone, spent = list[int](), 0.0
@@ -233,10 +233,10 @@ def reclaim(
         for pod in going:
             now.held[:, pods.tenant[pod]] -= pods.requests[:, pod]
             now.count[pods.tenant[pod]] -= 1
-            now.room[:, node] += pods.requests[:, pod]
+            now.headroom[:, node] += pods.requests[:, pod]
         # What a claim is given is not counted as held: it has it only once its request is placed, and until then losing a pod to a later
         # claim of the same round would leave it with less than it began with.
-        now.room[:, node] -= asked
+        now.headroom[:, node] -= asked
     return np.array(gone, np.intp)
 
 
@@ -248,7 +248,7 @@ class _Books:
     """(r, t)"""
     count: NDArray[np.int64]
     """(t,) pods of each tenant."""
-    room: NDArray[np.float64]
+    headroom: NDArray[np.float64]
     """(r, n) what is free once everything that was asked to go has gone."""
     stays: NDArray[np.bool_]
     """(p,) pods that were not asked to go."""
@@ -288,8 +288,8 @@ def _victims(
     """The node, and the pods that go there; none where what leaves is enough. None: no node can be made to hold it."""
     best: tuple[int, int, int, list[int]] | None = None
     for node in np.flatnonzero(open_to).tolist():
-        short = lacks(asked, now.room[:, node])
-        going, left, pods_left, freed = list[int](), now.held.copy(), now.count.copy(), now.room[:, node].copy()
+        short = lacks(asked, now.headroom[:, node])
+        going, left, pods_left, freed = list[int](), now.held.copy(), now.count.copy(), now.headroom[:, node].copy()
         if short.any():
             for pod in np.flatnonzero(now.stays & (pods.node == node) & (pods.tenant != claim)).tolist():
                 of, given = pods.tenant[pod], pods.requests[:, pod]

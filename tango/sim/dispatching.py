@@ -1,7 +1,7 @@
 """LC in the engine: what arrives, what each cluster believes, where it sends its requests. Compiled.
 
 One belief serves all clusters in turn. It stands as published; a dispatcher's own cluster is put in as it is, what the dispatcher has
-sent abroad since the publication is counted in, the batch is planned, and what was touched is put back.
+sent abroad since the publication is counted in, its requests of the window are planned, and what was touched is put back.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def publish(state: EngineState, now_s: float) -> None:
 
 @inlined
 def gather(clock: Any, arrivals: Arrivals, progress: NDArray[np.void], lists: Lists, now_s: float) -> None:
-    """Take in what has arrived by now: LC into the batch, by entry cluster and in order of arrival within it, BE to the pending."""
+    """Take in what has arrived by now: LC to be dispatched, by entry cluster and in order of arrival within it, BE to the pending."""
     first = clock.cursor
     last = first
     while last < len(arrivals.due_s) and arrivals.due_s[last] <= now_s:
@@ -87,16 +87,16 @@ def gather(clock: Any, arrivals: Arrivals, progress: NDArray[np.void], lists: Li
             clock.pending += 1
     for cluster in range(1, len(mark)):
         mark[cluster] += mark[cluster - 1]
-    clock.batch = mark[len(mark) - 1]
+    clock.dispatching = mark[len(mark) - 1]
     # `mark` says where each cluster's part begins; filling moves every mark to its part's end, which is the next one's begin.
     for k in range(clock.retries):
         request = lists.retries[k]
-        lists.batch[mark[arrivals.entry[request]]] = request
+        lists.dispatching[mark[arrivals.entry[request]]] = request
         mark[arrivals.entry[request]] += 1
     for request in range(first, last):
         if arrivals.service_class[request] == LC:
             lifecycle.move(lifecycle.RELEASE, request, clock, arrivals, progress)
-            lists.batch[mark[arrivals.entry[request]]] = request
+            lists.dispatching[mark[arrivals.entry[request]]] = request
             mark[arrivals.entry[request]] += 1
     for cluster in range(len(mark) - 1, 0, -1):
         mark[cluster] = mark[cluster - 1]
@@ -114,7 +114,7 @@ def open_cycle(state: EngineState) -> None:
 
 
 @in_place
-def dispatch_batch(state: EngineState, now_s: float) -> bool:
+def dispatch_window(state: EngineState, now_s: float) -> bool:
     """Let every cluster dispatch what entered there, and note the cycle.
 
     True: a policy in Python has to decide for cluster `CLOCK.asked` first, on what is now believed; it writes into `Choices` and
@@ -124,7 +124,7 @@ def dispatch_batch(state: EngineState, now_s: float) -> bool:
     cycle, elsewhere = lists.cycles[clock.cycles], policy.place == ELSEWHERE
     while clock.asked < len(lists.sent_last):
         home = clock.asked
-        rows = lists.batch[lists.entry_first[home] : lists.entry_first[home + 1]]
+        rows = lists.dispatching[lists.entry_first[home] : lists.entry_first[home + 1]]
         if len(rows) == 0:
             clock.asked += 1
             continue
@@ -159,7 +159,7 @@ def dispatch_batch(state: EngineState, now_s: float) -> bool:
         cycle.late += done[2]
         clock.asked += 1
     cycle.at_s = now_s
-    cycle.considered = clock.batch
+    cycle.considered = clock.dispatching
     clock.cycles += 1
     return False
 

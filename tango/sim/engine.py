@@ -16,7 +16,7 @@ from __future__ import annotations
 from tango.compiled import in_place
 from tango.sim.be_events import place
 from tango.sim.codes import DISPATCH, GROW, OVER, REACHED
-from tango.sim.dispatching import dispatch_batch, gather, open_cycle, publish
+from tango.sim.dispatching import dispatch_window, gather, open_cycle, publish
 from tango.sim.endings import send_answers
 from tango.sim.events import run_events
 from tango.sim.heap import USED
@@ -54,16 +54,16 @@ def run_windows(state: EngineState, until: int) -> int:
                 publish(state, begin_s)
             gather(clock, state.arrivals, state.progress, state.lists, begin_s)
             clock.phase = RUN
-            if clock.batch > 0:
+            if clock.dispatching > 0:
                 clock.phase = ASK
                 open_cycle(state)
         if clock.phase == ASK:
-            if dispatch_batch(state, begin_s):
+            if dispatch_window(state, begin_s):
                 return DISPATCH
             clock.phase = RUN
             if clock.terminal == len(state.progress):
                 return OVER
-        clock.batch = 0
+        clock.dispatching = 0
         end_s = (clock.window + 1) * state.rules.window_s
         run_events(state, end_s)
         run_nodes(state, end_s)
@@ -91,7 +91,7 @@ def must_grow(state: EngineState) -> bool:
         or at_most > len(state.lists.retries)
         or at_most > len(state.lists.abroad_s)
         or at_most > len(state.lists.slots)
-        or coming > len(state.lists.batch)
+        or coming > len(state.lists.dispatching)
         or clock.losses + at_most + pods > len(state.lists.losses)
         or clock.scalings + pods + instances > len(state.lists.scalings)
         or clock.cycles + 1 > len(state.lists.cycles)

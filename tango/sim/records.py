@@ -67,7 +67,7 @@ CLOCK = np.dtype(
         ("cursor", np.int64),  # row of the next request that arrives
         ("pending", np.int64),  # BE requests that wait for a node
         ("retries", np.int64),  # LC requests to dispatch again
-        ("batch", np.int64),  # LC requests to dispatch in this window
+        ("dispatching", np.int64),  # LC requests to dispatch in this window
         ("asked", np.int64),  # cluster whose dispatch is next in this window
         ("answered", np.int64),  # 1: a policy in Python was asked for that cluster and has decided
         ("placing", np.int64),  # pending BE requests that the centre has decided on

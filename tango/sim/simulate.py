@@ -242,7 +242,7 @@ class _Run:
         """LC dispatch of one cluster by a policy in Python, on what the engine takes it to believe; the engine carries it out."""
         e, now_s = self._world.engine, self._world.now_s
         home = int(e.clock["asked"][0])
-        rows = e.lists.batch[e.lists.entry_first[home] : e.lists.entry_first[home + 1]].copy()
+        rows = e.lists.dispatching[e.lists.entry_first[home] : e.lists.entry_first[home + 1]].copy()
         snapshot, arrivals = self._views.dispatcher(), self._views.arrivals(rows)
         cycle = f"the dispatch of cluster {snapshot.clusters[home]} at {now_s:g} s"
         plan = decided_lc(self._lc, arrivals, snapshot, self._settings.lc, cycle=cycle, name=self._system.lc)

@@ -131,7 +131,7 @@ class SimulationState:
         lists = e.lists
         lists = lists._replace(
             retries=_longer(lists.retries, at_most),
-            batch=_longer(lists.batch, coming),
+            dispatching=_longer(lists.dispatching, coming),
             shed=_longer(lists.shed, coming),
             abroad_request=_longer(lists.abroad_request, at_most),
             abroad_s=_longer(lists.abroad_s, at_most),

@@ -240,12 +240,12 @@ class Lists(NamedTuple):
     """nodes that the centre gives to the first of `pending`, -1: none"""
     retries: NDArray[np.int64]
     """LC requests to be dispatched again"""
-    batch: NDArray[np.int64]
+    dispatching: NDArray[np.int64]
     """LC requests to be dispatched in this window, by entry cluster"""
     shed: NDArray[np.bool_]
-    """scratch, as long as `batch`"""
+    """scratch, as long as `dispatching`"""
     entry_first: NDArray[np.int64]
-    """(c + 1,) where each cluster's part of `batch` begins"""
+    """(c + 1,) where each cluster's part of `dispatching` begins"""
     sent_last: NDArray[np.int64]
     """(c,) the last request that each cluster sent abroad since the publication, -1: none; `PROGRESS.sent_before` leads to the others"""
     sent: NDArray[np.float64]
@@ -278,7 +278,7 @@ def new_lists(*, be_requests: int, services: int, clusters: int, charge_s: NDArr
         pending=np.zeros(be_requests + 1, np.int64),
         placing=np.zeros(be_requests + 1, np.int32),
         retries=np.zeros(FIRST_LENGTH, np.int64),
-        batch=np.zeros(FIRST_LENGTH, np.int64),
+        dispatching=np.zeros(FIRST_LENGTH, np.int64),
         shed=np.zeros(FIRST_LENGTH, np.bool_),
         entry_first=np.zeros(clusters + 1, np.int64),
         sent_last=np.full(clusters, -1, np.int64),

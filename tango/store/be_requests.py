@@ -16,7 +16,7 @@ from tango.domain.jobs import JobPod
 from tango.domain.lifecycle import Event
 from tango.domain.plans import BePlan
 from tango.domain.requests import Reason
-from tango.domain.runs import DecisionRecord, PendingBatch, Placement, RunKind
+from tango.domain.runs import DecisionRecord, PendingRequests, Placement, RunKind
 from tango.domain.services import service_of
 from tango.domain.snapshot import FleetSnapshot
 from tango.domain.snapshot_assembly import pending_columns
@@ -141,7 +141,7 @@ class BeRequests:
             for (event,) in self._database.rows(_ADMIT, {"run": run_id, "ids": chunk, **sizes})
         )
 
-    def pending_be(self, *, limit: int, behind: Mapping[int, tuple[float, int]] | None = None) -> PendingBatch:
+    def pending_be(self, *, limit: int, behind: Mapping[int, tuple[float, int]] | None = None) -> PendingRequests:
         """The oldest pending requests of each open run in turn, with what their pods will ask for."""
         behind = behind or {}
         after = {"runs": list(behind), "due": [due for due, _ in behind.values()], "ids": [k for _, k in behind.values()]}
@@ -169,11 +169,11 @@ class BeRequests:
             memory_mib=np.array(of["memory_mib"], np.float64),
             epoch=np.array(of["epoch"], np.int32),
         )
-        return PendingBatch(pending=pending, services=services, clusters=clusters, reached=reached)
+        return PendingRequests(pending=pending, services=services, clusters=clusters, reached=reached)
 
     def record_placement(
         self,
-        batch: PendingBatch,
+        batch: PendingRequests,
         plan: BePlan,
         snapshot: FleetSnapshot,
         decision: DecisionRecord,

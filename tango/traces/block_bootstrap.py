@@ -1,7 +1,7 @@
-"""Circular block bootstrap of arrivals: a seed draws blocks of a recorded window and concatenates them.
+"""Circular block bootstrap of arrivals: a seed draws blocks of a recorded excerpt and concatenates them.
 
-Blocks begin anywhere in the window, which is closed to a circle, so that every arrival is equally likely. Gaps, bursts and the mix of
-classes within a block are kept; structure longer than a block (a daily wave) is lost. If more requests are wanted than one window holds,
+Blocks begin anywhere in the excerpt, which is closed to a circle, so that every arrival is equally likely. Gaps, bursts and the mix of
+classes within a block are kept; structure longer than a block (a daily wave) is lost. If more requests are wanted than one excerpt holds,
 further copies of it, each drawn independently, are superposed.
 Source: Politis and Romano, "A circular block-resampling procedure for stationary data", in Exploring the Limits of Bootstrap, 1992.
 """
@@ -15,23 +15,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 BLOCK_S = 60.0
-"""Length of a block if the window's length allows it."""
+"""Length of a block if the excerpt's length allows it."""
 FEWEST, MOST = 5, 30
-"""Least and greatest number of blocks in a window: with fewer all seeds look alike, with more longer bursts are cut up. Chosen."""
+"""Least and greatest number of blocks in an excerpt: with fewer all seeds look alike, with more longer bursts are cut up. Chosen."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Circle:
-    """A recorded window closed to a circle, and the length of the resampled arrivals."""
+    """A recorded excerpt closed to a circle, and the length of the resampled arrivals."""
 
     period_s: float
-    """Length of the window."""
+    """Length of the excerpt."""
     duration_s: float
     """Seconds of arrivals to draw from it."""
 
     @property
     def block_s(self) -> float:
-        """Length of a block: `BLOCK_S`, but at least 1/`MOST` and at most 1/`FEWEST` of the window."""
+        """Length of a block: `BLOCK_S`, but at least 1/`MOST` and at most 1/`FEWEST` of the excerpt."""
         return max(min(BLOCK_S, self.period_s / FEWEST), self.period_s / MOST)
 
     @property
@@ -45,9 +45,9 @@ class Circle:
         return np.minimum(self.block_s, self.duration_s - self.block_begin_s)
 
     def starts(self, copies: int, rng: np.random.Generator, *, first_as_recorded: bool) -> NDArray[np.float64]:
-        """Begin of each block in the window, shape (copies, blocks); a copy has the same blocks whatever the number of copies.
+        """Begin of each block in the excerpt, shape (copies, blocks); a copy has the same blocks whatever the number of copies.
 
-        With `first_as_recorded` the first copy is the window itself, repeated as often as the duration needs.
+        With `first_as_recorded` the first copy is the excerpt itself, repeated as often as the duration needs.
         """
         starts = rng.random((copies, len(self.block_begin_s))) * self.period_s
         if first_as_recorded:
@@ -60,7 +60,7 @@ class Laid:
     """Resampled arrivals, columns of shape (n,)."""
 
     row: NDArray[np.int32]
-    """Index of the arrival in the window."""
+    """Index of the arrival in the excerpt."""
     copy: NDArray[np.int32]
     """Copy that it belongs to."""
     at_s: NDArray[np.float64]
@@ -70,7 +70,7 @@ class Laid:
 def lay(times_s: NDArray[np.float64], circle: Circle, starts_s: NDArray[np.float64], keep: NDArray[np.bool_] | None = None) -> Laid:
     """The arrivals of the blocks that begin at `starts_s`, shape (copies, blocks); with `keep` only those that it selects.
 
-    `times_s` are the arrivals of the window, ascending, in [0, period). Order of the result: by copy, block and time.
+    `times_s` are the arrivals of the excerpt, ascending, in [0, period). Order of the result: by copy, block and time.
     """
     copies, blocks = starts_s.shape
     first, count = rows_of(times_s, circle, starts_s)
@@ -92,7 +92,7 @@ def lay(times_s: NDArray[np.float64], circle: Circle, starts_s: NDArray[np.float
 def rows_of(
     times_s: NDArray[np.float64], circle: Circle, starts_s: NDArray[np.float64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(first, count) of the arrivals of each block, shape (copies x blocks,); a block over the window's end has indices beyond n."""
+    """(first, count) of the arrivals of each block, shape (copies x blocks,); a block over the excerpt's end has indices beyond n."""
     start = starts_s.ravel()
     end = start + np.tile(circle.block_length_s, len(starts_s))
     first = np.searchsorted(times_s, start)

@@ -1,8 +1,8 @@
-"""Trace files as sources of a workload: read once in a process, cut to a window, and resampled by a seed.
+"""Trace files as sources of a workload: read once in a process, cut to an excerpt, and resampled by a seed.
 
     files -> cached content -> Window of the wanted class -> blocks by the seed -> ClassArrivals
 
-Both classes of one file share the window and the blocks of each copy, so that requests which came together in the trace stay together.
+Both classes of one file share the excerpt and the blocks of each copy, so that requests which came together in the trace stay together.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ class Redraw:
     duration_s: float
     """Seconds of arrivals to draw."""
     from_s: float
-    """Begin of the window, in seconds after the files' first arrival."""
+    """Begin of the excerpt, in seconds after the files' first arrival."""
     resample: bool
-    """Whether blocks are drawn; False: the first copy is the window as recorded."""
+    """Whether blocks are drawn; False: the first copy is the excerpt as recorded."""
     seed: int
     blocks_of: str
     """Name of the random stream of blocks; sources with the same name get the same blocks."""
@@ -63,7 +63,7 @@ class Redraw:
 def arrivals_of(files: tuple[str, ...], fleet: Fleet, redraw: Redraw) -> ClassArrivals:
     """The requests of one class, drawn from trace files as `redraw` says.
 
-    Raises: BadRows for files with bad rows; RequestRejected if the files or the window have no request of the class.
+    Raises: BadRows for files with bad rows; RequestRejected if the files or the excerpt have no request of the class.
     """
     content = content_of(files)
     if isinstance(content, RateCurve):
@@ -98,27 +98,27 @@ def _of_trace(trace: Trace, fleet: Fleet, redraw: Redraw) -> ClassArrivals:
     rows = first + np.flatnonzero(trace.service_class[first:last] == int(redraw.service_class))
     if not len(rows):
         raise _nothing(trace, redraw, float(trace.span_s), at_all=bool(np.any(trace.service_class == int(redraw.service_class))))
-    window = settled(_rescaled(take(trace, rows), redraw), fleet)
-    times_s = window.arrival_s - begin_s
+    excerpt = settled(_rescaled(take(trace, rows), redraw), fleet)
+    times_s = excerpt.arrival_s - begin_s
     starts, keep = _blocks(times_s, circle, redraw)
     laid = lay(times_s, circle, starts, keep)
     return ClassArrivals(
         arrival_s=laid.at_s,
-        cluster=_entry(window, fleet, redraw.seed, laid.row, laid.copy),
-        service=window.service[laid.row],
-        cpu_work_s=_known(window.cpu_work_s, laid.row),
+        cluster=_entry(excerpt, fleet, redraw.seed, laid.row, laid.copy),
+        service=excerpt.service[laid.row],
+        cpu_work_s=_known(excerpt.cpu_work_s, laid.row),
         # LC memory is the service's.
-        memory_mib=_known(window.memory_mib, laid.row) if redraw.service_class is ServiceClass.BE else None,
+        memory_mib=_known(excerpt.memory_mib, laid.row) if redraw.service_class is ServiceClass.BE else None,
     )
 
 
-def _period_s(window_s: NDArray[np.float64], all_s: NDArray[np.float64], redraw: Redraw) -> float:
+def _period_s(excerpt_s: NDArray[np.float64], all_s: NDArray[np.float64], redraw: Redraw) -> float:
     """The duration, or what the trace has of it, with one mean gap from its last arrival to its first."""
     begin_s = float(all_s[0]) + redraw.from_s
-    if all_s[-1] - begin_s >= redraw.duration_s or len(window_s) < 2 or window_s[-1] <= begin_s:
+    if all_s[-1] - begin_s >= redraw.duration_s or len(excerpt_s) < 2 or excerpt_s[-1] <= begin_s:
         return redraw.duration_s
-    closing = len(window_s) / (len(window_s) - 1)
-    return min(float(window_s[-1] - begin_s) * closing, redraw.duration_s)
+    closing = len(excerpt_s) / (len(excerpt_s) - 1)
+    return min(float(excerpt_s[-1] - begin_s) * closing, redraw.duration_s)
 
 
 def _blocks(times_s: NDArray[np.float64], circle: Circle, redraw: Redraw) -> tuple[NDArray[np.float64], NDArray[np.bool_] | None]:
@@ -127,8 +127,8 @@ def _blocks(times_s: NDArray[np.float64], circle: Circle, redraw: Redraw) -> tup
     while True:
         if copies * len(circle.block_begin_s) > MAX_BLOCKS:
             raise RequestRejected(
-                f"the window has {len(times_s)} {redraw.service_class.label} requests, too few to draw {redraw.n} from; take a longer"
-                " window or another trace"
+                f"the excerpt has {len(times_s)} {redraw.service_class.label} requests, too few to draw {redraw.n} from; take a longer"
+                " excerpt or another trace"
             )
         starts = circle.starts(copies, redraw.block_rng(), first_as_recorded=not redraw.resample)
         total = int(rows_of(times_s, circle, starts)[1].sum())
@@ -140,14 +140,14 @@ def _blocks(times_s: NDArray[np.float64], circle: Circle, redraw: Redraw) -> tup
         copies += max(1, copies // 50)
 
 
-def _entry(window: Trace, fleet: Fleet, seed: int, row: NDArray[np.int32], copy: NDArray[np.int32]) -> NDArray[np.int32]:
+def _entry(excerpt: Trace, fleet: Fleet, seed: int, row: NDArray[np.int32], copy: NDArray[np.int32]) -> NDArray[np.int32]:
     """Entry clusters: the named one; one for all requests of an origin in a copy; else left to mapping."""
     n = len(fleet.clusters)
-    cluster, has_origin = entries(window, fleet)
+    cluster, has_origin = entries(excerpt, fleet)
     cluster = np.where(cluster < 0, n, cluster).astype(np.int32)
     if not has_origin.any():
         return cluster[row]
-    of_origin = (hashed(seed, window.cluster[row], copy) % np.uint64(n)).astype(np.int32)
+    of_origin = (hashed(seed, excerpt.cluster[row], copy) % np.uint64(n)).astype(np.int32)
     return np.where(has_origin[row], of_origin, cluster[row])
 
 
@@ -176,7 +176,7 @@ def _of_curve(curve: RateCurve, redraw: Redraw) -> ClassArrivals:
     start = circle.starts(1, redraw.block_rng(), first_as_recorded=not redraw.resample)[0]
 
     def counted(at_s: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Requests from the window's begin to a time of the circle, counting on beyond its end."""
+        """Requests from the excerpt's begin to a time of the circle, counting on beyond its end."""
         turns = np.floor(at_s / period_s)
         return np.asarray(np.interp(redraw.from_s + at_s - turns * period_s, times, before) - bounds[0] + turns * in_period)
 
@@ -187,7 +187,7 @@ def _of_curve(curve: RateCurve, redraw: Redraw) -> ClassArrivals:
         raise _nothing(curve, redraw, curve.end_s, at_all=True)
     if n > MAX_REQUESTS:
         raise UsageError(
-            f"{curve.source} has {n} requests in the window, expected at most {MAX_REQUESTS}; give a load or a duration"
+            f"{curve.source} has {n} requests in the excerpt, expected at most {MAX_REQUESTS}; give a load or a duration"
         )
     share = redraw.own_rng().random(n) * weight[-1]
     block = np.minimum(np.searchsorted(weight, share, side="right"), len(weight) - 1)

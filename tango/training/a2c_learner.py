@@ -84,9 +84,9 @@ class A2cLearner:
         follow(self._averaged, self._plays, settings.average_rate)
         return {ENV_STEPS: sum(run.steps for runs in played for run in runs), **figures}
 
-    def judge_yardstick(self, done_one: Callable[[], None]) -> None:
+    def validate_yardstick(self, done_one: Callable[[], None]) -> None:
         """`load-greedy` on the validation seeds."""
-        self._validation.judge_yardstick(done_one)
+        self._validation.validate_yardstick(done_one)
 
     def validate(self, done_one: Callable[[], None]) -> Score:
         """The averaged network, greedily, on the validation seeds."""

@@ -24,7 +24,7 @@ class BeValidation:
         self._curriculum, self._seeds, self._collectors, self._memory = curriculum, seeds, collectors, memory
         self._reference: list[EpisodeOutcome] | None = None
 
-    def judge_yardstick(self, done_one: Callable[[], None] = lambda: None) -> None:
+    def validate_yardstick(self, done_one: Callable[[], None] = lambda: None) -> None:
         """Work out what `load-greedy` comes to, unless that is known."""
         self._yardstick(done_one)
 

@@ -66,24 +66,24 @@ class DsacoLearner:
         reward = float(np.concatenate([experience.reward for experience in played]).mean())
         return {ENV_STEPS: sum(len(experience) for experience in played), "reward": reward, **figures}
 
-    def judge_yardstick(self, done_one: Callable[[], None]) -> None:
+    def validate_yardstick(self, done_one: Callable[[], None]) -> None:
         """`load-greedy` on the validation seeds."""
         self._yardstick(done_one)
 
     def validate(self, done_one: Callable[[], None]) -> Score:
         """The averaged actor on the validation seeds, without noise, beside `load-greedy`."""
         theirs = self._yardstick(done_one)
-        ours = self._judged(self.layer, done_one)
+        ours = self._validated(self.layer, done_one)
         return score_of(ours[:, 0], theirs[:, 0], YARDSTICK, {"lc_qos_rate": float(ours[:, 1].mean())})
 
     def _yardstick(self, done_one: Callable[[], None]) -> NDArray[np.float64]:
         if self._reference is None:
-            self._reference = self._judged(None, done_one)
+            self._reference = self._validated(None, done_one)
         return self._reference
 
-    def _judged(self, learned: ScoredLayer | None, done_one: Callable[[], None]) -> NDArray[np.float64]:
+    def _validated(self, learned: ScoredLayer | None, done_one: Callable[[], None]) -> NDArray[np.float64]:
         units = [_Unit(curriculum=self._curriculum, seed=seed, learned=learned) for seed in self._config.validation_seeds]
-        return np.array(self._collectors.map(_judge, units, done_one))
+        return np.array(self._collectors.map(_validate, units, done_one))
 
     def save(self, path: Path, trained: Mapping[str, Any]) -> str:
         """Write the checkpoint."""
@@ -119,7 +119,7 @@ def _play(unit: _Unit) -> Experience:
     return play(episode, unit.learned, np.random.default_rng((unit.seed, _NOISE)))
 
 
-def _judge(unit: _Unit) -> tuple[float, float]:
+def _validate(unit: _Unit) -> tuple[float, float]:
     """Mean reward of an LC request, and QoS rate."""
     episode = replace(draw_episode(np.random.default_rng(unit.seed), unit.curriculum), seed=unit.seed)
     rule = lc_rule("load-greedy") if unit.learned is None else LcRule(dsaco.POLICY, unit.learned.weights())

@@ -3,7 +3,7 @@
 An episode is a fleet, a workload and a world, all drawn by one seed; the rest of the system is `tango`'s (`dss-lc`, `burst`). What one
 policy has over another in the same episode is the reward of training:
 
-    BE CPU-seconds done in the window, in % of the mean of both
+    BE CPU-seconds done in the measured span, in % of the mean of both
     - miss_price x LC requests that missed their target, in points
     - waste_price x work thrown away by evictions, in % of the work that both do on average
 
@@ -148,7 +148,7 @@ def outcome_of(run: SimulatedRun) -> EpisodeOutcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accrued:
-    """How much of an `EpisodeOutcome` has come about by k instants; after the window all of it has."""
+    """How much of an `EpisodeOutcome` has come about by k instants; after the measured span all of it has."""
 
     be_cpu_seconds_per_s: NDArray[np.float64]
     """(k,) as the figure of the same name; so the others"""
@@ -168,22 +168,22 @@ class Accrued:
 def accrued(run: SimulatedRun, at_s: NDArray[np.float64]) -> Accrued:
     """What a run has come to by these instants (k,), in order."""
     outcomes, losses = run.outcomes, run.losses
-    window = measured_span(outcomes)
-    work_s = useful_share(outcomes, window) * outcomes.cpu_work_s
+    measured = measured_span(outcomes)
+    work_s = useful_share(outcomes, measured) * outcomes.cpu_work_s
     be = np.flatnonzero((outcomes.service_class == ServiceClass.BE) & (work_s > 0))
-    # Useful work is spread evenly over the part of [started, finished] that lies in the window.
-    ended_s = np.minimum(outcomes.finished_s[be], window.end_s)
-    began_s = np.clip(np.minimum(outcomes.started_s[be], outcomes.finished_s[be]), window.start_s, ended_s)
+    # Useful work is spread evenly over the part of [started, finished] that lies in the measured span.
+    ended_s = np.minimum(outcomes.finished_s[be], measured.end_s)
+    began_s = np.clip(np.minimum(outcomes.started_s[be], outcomes.finished_s[be]), measured.start_s, ended_s)
     done = _spread_up_to(at_s, work_s[be], began_s, ended_s)
-    judged = lc_outcomes_of(outcomes)
-    missed = judged.decided & ~judged.met
-    late_s = np.minimum(outcomes.due_s[missed] + outcomes.target_s[missed], window.end_s)
-    lost = window.holds(losses.at_s)
+    answered = lc_outcomes_of(outcomes)
+    missed = answered.decided & ~answered.met
+    late_s = np.minimum(outcomes.due_s[missed] + outcomes.target_s[missed], measured.end_s)
+    lost = measured.holds(losses.at_s)
     order = np.argsort(losses.at_s[lost], kind="stable")
     wasted = np.concatenate(([0.0], np.cumsum(losses.work_lost_s[lost][order])))
     return Accrued(
-        be_cpu_seconds_per_s=done / window.length_s,
-        missed=np.searchsorted(np.sort(late_s), at_s, side="right") / max(1, int(np.count_nonzero(judged.decided))),
+        be_cpu_seconds_per_s=done / measured.length_s,
+        missed=np.searchsorted(np.sort(late_s), at_s, side="right") / max(1, int(np.count_nonzero(answered.decided))),
         wasted_per_s=wasted[np.searchsorted(losses.at_s[lost][order], at_s, side="right")] / outcomes.span_s,
     )
 
@@ -224,7 +224,7 @@ def advantage(own: EpisodeOutcome, other: EpisodeOutcome, *, miss_price: float =
 def advantage_by_interval(
     own: Accrued, other: Accrued, *, miss_price: float = 1.0, waste_price: float = 0.1
 ) -> NDArray[np.float64]:
-    """(k - 1,) the same reward, interval by interval between the k instants, the last of which is not before the window's end.
+    """(k - 1,) the same reward, interval by interval between the k instants, the last of which is not before the measured span's end.
 
     Its sum is `advantage`, less what the two differ in before the first instant.
     """

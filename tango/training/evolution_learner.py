@@ -110,9 +110,9 @@ class EvolutionLearner:
             "moved": float(np.sqrt(np.mean(((after - before) / scale) ** 2))),
         }
 
-    def judge_yardstick(self, done_one: Callable[[], None]) -> None:
+    def validate_yardstick(self, done_one: Callable[[], None]) -> None:
         """`load-greedy` on the validation seeds."""
-        self._validation.judge_yardstick(done_one)
+        self._validation.validate_yardstick(done_one)
 
     def validate(self, done_one: Callable[[], None]) -> Score:
         """The averaged network on the validation seeds, beside `load-greedy` on the same."""

@@ -79,9 +79,9 @@ class GnnSacLearner:
             found = self._agent.update(self._replay.sample(BATCH, rng, teach=teach))
         return {ENV_STEPS: sum(run.steps for run in runs), **found}
 
-    def judge_yardstick(self, done_one: Callable[[], None]) -> None:
+    def validate_yardstick(self, done_one: Callable[[], None]) -> None:
         """`load-greedy` on the validation seeds."""
-        self._validation.judge_yardstick(done_one)
+        self._validation.validate_yardstick(done_one)
 
     def validate(self, done_one: Callable[[], None]) -> Score:
         """The averaged actor, greedily, on the validation seeds."""

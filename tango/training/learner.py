@@ -69,7 +69,7 @@ class Learner(Protocol):
         """
         ...
 
-    def judge_yardstick(self, done_one: Callable[[], None]) -> None:
+    def validate_yardstick(self, done_one: Callable[[], None]) -> None:
         """Run the policy that is not learned on the validation seeds, unless that is done: the first validation would do it otherwise."""
         ...
 

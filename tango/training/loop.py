@@ -165,7 +165,7 @@ class _Training:
         course, interrupted = self._course, False
         self._last_s = self._clock_s()
         if self._limits.minutes is not None:
-            self._learner.judge_yardstick(self._episodes())
+            self._learner.validate_yardstick(self._episodes())
             # The network itself has to run the same episodes. Its passes cost as much as the engine on small fleets, less on large ones.
             self._validation_s = 2.0 * self._lap()
         while not (self._over() and course.validated_at == course.iteration):

@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from tango.domain.lifecycle import IN_FLIGHT, TERMINAL, Event, Outcome
 from tango.domain.requests import Reason, RequestState
-from tango.domain.runs import OPEN, PendingBatch, RunStatus
+from tango.domain.runs import OPEN, PendingRequests, RunStatus
 from tango.domain.services import ServiceClass
 from tango.domain.shares import ShareState
 from tango.errors import Fenced
@@ -64,7 +64,7 @@ class Lifecycle(RuleBasedStateMachine):
         self.classes: dict[int, list[ServiceClass]] = {}
         self.seen: dict[int, list[RequestRow]] = {}
         self.opened: set[tuple[int, str]] = set()
-        self.batches: list[PendingBatch] = []
+        self.batches: list[PendingRequests] = []
         self.fences: list[Fence] = []
 
     def _run(self, k: int) -> int:

@@ -32,7 +32,7 @@ from tango.domain.lifecycle import (
 )
 from tango.domain.plans import BePlan
 from tango.domain.requests import LcArrivals, Reason, RequestState
-from tango.domain.runs import DecisionRecord, PendingBatch, RunStatus
+from tango.domain.runs import DecisionRecord, PendingRequests, RunStatus
 from tango.domain.services import ServiceClass
 from tango.errors import Fenced, UsageError
 from tango.journal.journal import SqliteJournal
@@ -117,7 +117,7 @@ def place(store: StoreWorld, run_id: int, *, fence: Fence | None = None) -> None
     read = store.requests.pending_be(limit=len(CASES)).pending
     columns = {name: getattr(read, name) for name in read.__dataclass_fields__}
     columns |= {"run_id": np.full(len(CASES), run_id), "request_id": np.arange(len(CASES)), "epoch": np.full(len(CASES), EPOCH)}
-    batch = PendingBatch(pending=type(read)(**columns), services=("batch",), clusters=("c1", "c2"))
+    batch = PendingRequests(pending=type(read)(**columns), services=("batch",), clusters=("c1", "c2"))
     plan = BePlan(node=np.zeros(len(CASES), np.int32), policy="test")
     decision: DecisionRecord = DECISION
     store.requests.record_placement(

@@ -13,7 +13,7 @@ from tango.domain.jobs import JobPod, NewJob
 from tango.domain.lifecycle import IN_FLIGHT, Event, Outcome, states_before
 from tango.domain.plans import BePlan
 from tango.domain.requests import Batch, Reason
-from tango.domain.runs import OPEN, DecisionRecord, PendingBatch, Placement
+from tango.domain.runs import OPEN, DecisionRecord, PendingRequests, Placement
 from tango.domain.services import ServiceClass
 from tango.domain.snapshot import FleetSnapshot
 from tango.domain.snapshot_assembly import pending_columns
@@ -101,7 +101,7 @@ class MemoryBeRequests:
                 admitted += fits and happened is not None
         return admitted
 
-    def pending_be(self, *, limit: int, behind: Mapping[int, tuple[float, int]] | None = None) -> PendingBatch:
+    def pending_be(self, *, limit: int, behind: Mapping[int, tuple[float, int]] | None = None) -> PendingRequests:
         """By age and share."""
         behind = behind or {}
         with self._state.lock:
@@ -129,11 +129,11 @@ class MemoryBeRequests:
             epoch=np.array([r.epoch for r in rows], np.int32),
         )
         reached = {run_id: max((r.due_s, r.request_id) for r in rows if r.run_id == run_id) for run_id in {r.run_id for r in rows}}
-        return PendingBatch(pending=pending, services=tuple(services), clusters=tuple(clusters), reached=reached)
+        return PendingRequests(pending=pending, services=tuple(services), clusters=tuple(clusters), reached=reached)
 
     def record_placement(
         self,
-        batch: PendingBatch,
+        batch: PendingRequests,
         plan: BePlan,
         snapshot: FleetSnapshot,
         decision: DecisionRecord,

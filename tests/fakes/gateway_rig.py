@@ -22,7 +22,7 @@ from tango.errors import BrokerUnavailable
 from tango.gateway.answers import AnswerListener
 from tango.gateway.gateway import Gateway
 from tango.gateway.server import Routes, answers_runner, callers_runner, listen, listen_at_path
-from tango.gateway.waiting import WaitingRoom
+from tango.gateway.waiting import WaitingCallers
 from tango.settings import CallSettings, GatewaySettings
 from tests.fakes.caller_requests import MemoryCallers
 from tests.fakes.publisher import RecordingPublisher
@@ -207,7 +207,7 @@ async def gateway_rig(
         return serve(call)
 
     worker = RigWorker(journal, serve_and_note)
-    room, path = WaitingRoom(), folder / "answers.sock"
+    room, path = WaitingCallers(), folder / "answers.sock"
     answer_to = AnswerTo(address=f"unix:{path}", key="of-this-process")
     answers = answers_runner(AnswerListener(room, key=answer_to.key))
     await listen_at_path(answers, path)

@@ -14,7 +14,7 @@ from tango.domain.lifecycle import Event, Outcome
 from tango.domain.observations import InstanceState, NodeState
 from tango.domain.plans import BePlan
 from tango.domain.requests import Reason, RequestState
-from tango.domain.runs import DecisionRecord, NewRequests, NewRun, PendingBatch, Placement
+from tango.domain.runs import DecisionRecord, NewRequests, NewRun, PendingRequests, Placement
 from tango.domain.services import Service, ServiceClass
 from tango.domain.shares import AttemptCopy, DecisionCopy, RequestCopy, Shipment
 from tango.domain.snapshot_assembly import as_seen
@@ -211,7 +211,7 @@ class StoreWorld:
         """Against the fleet's nodes."""
         return self.requests.admit_be(run_id, request_ids, most_memory_mib=MOST_MEMORY_MIB)
 
-    def place(self, batch: PendingBatch, fence: Fence, *, node: int = 0, lease_s: float = LIVE_S) -> list[Placement]:
+    def place(self, batch: PendingRequests, fence: Fence, *, node: int = 0, lease_s: float = LIVE_S) -> list[Placement]:
         """All of a batch to one node."""
         plan = BePlan(node=np.full(len(batch.pending), node, np.int32), policy="test")
         snapshot = self.fleet.snapshot(at_s=0.0)

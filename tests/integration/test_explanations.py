@@ -101,7 +101,7 @@ def test_a_request_that_waits_for_memory_says_how_much_and_who_is_before_it(worl
     assert first["words"] == "it needs 6000Mi of memory, and 2192Mi is free on c1/c1-n1"
     assert [change["words"] for change in first["changes"]] == ["3808Mi more memory is free on c1/c1-n1"]
     assert first["changes"][0] == {
-        "kind": "room",
+        "kind": "headroom",
         "cluster": "c1",
         "node": "c1-n1",
         "resource": "memory",
@@ -110,7 +110,7 @@ def test_a_request_that_waits_for_memory_says_how_much_and_who_is_before_it(worl
     }
     assert (first["queue"]["position"], second["queue"]["position"]) == (1, 2)
     assert second["queue"]["ahead"] == [f"{run_id}-2"]
-    assert [change["kind"] for change in second["changes"]] == ["first-in-line", "room"]
+    assert [change["kind"] for change in second["changes"]] == ["first-in-line", "headroom"]
 
 
 def test_a_cluster_that_is_away_and_a_quota_are_told_before_what_is_full(world: StoreWorld, explain: Explain) -> None:

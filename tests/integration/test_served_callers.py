@@ -32,7 +32,7 @@ from tango.errors import CallFailed
 from tango.gateway.answers import AnswerListener
 from tango.gateway.gateway import Gateway
 from tango.gateway.server import answers_runner, callers_runner, listen, listen_at_path
-from tango.gateway.waiting import WaitingRoom
+from tango.gateway.waiting import WaitingCallers
 from tango.journal.journal import SqliteJournal
 from tango.kube.service_calls import HttpServiceCalls
 from tango.settings import CallSettings, GatewaySettings, LcSettings, LeaseSettings, Settings, StoreSettings
@@ -162,7 +162,7 @@ async def edge(tmp_path: Path) -> AsyncIterator[Edge]:
     publisher = Dispatching()
     worker = publisher.worker = ClusterWorker("c1", journal, publisher, settings)
     await asyncio.to_thread(worker.warm_up)
-    room, path = WaitingRoom(), tmp_path / "answers.sock"
+    room, path = WaitingCallers(), tmp_path / "answers.sock"
     answer_to = AnswerTo(address=f"unix:{path}", key="of-this-process")
     answers = answers_runner(AnswerListener(room, key=answer_to.key))
     await listen_at_path(answers, path)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parent.parent.parent
@@ -12,11 +14,25 @@ MOST_PARAMETERS = 9
 """Beyond that, what belongs together comes together, as one value with a name."""
 
 
-def modules() -> Iterator[tuple[str, ast.Module]]:
+@cache
+def modules() -> tuple[tuple[str, ast.Module], ...]:
     """Each module of the product, by its path."""
-    for room in ROOMS:
-        for path in sorted((REPOSITORY / room).rglob("*.py")):
-            yield str(path.relative_to(REPOSITORY)), ast.parse(path.read_text(encoding="utf-8"))
+    paths = [path for room in ROOMS for path in sorted((REPOSITORY / room).rglob("*.py"))]
+    return tuple((str(path.relative_to(REPOSITORY)), ast.parse(path.read_text(encoding="utf-8"))) for path in paths)
+
+
+def names_in(module: ast.Module) -> Iterator[tuple[int, str]]:
+    """(line, name) of all that a module names or uses."""
+    for node in ast.walk(module):
+        match node:
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+                yield node.lineno, node.name
+            case ast.Name():
+                yield node.lineno, node.id
+            case ast.Attribute():
+                yield node.lineno, node.attr
+            case ast.arg():
+                yield node.lineno, node.arg
 
 
 def is_command(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
@@ -64,3 +80,30 @@ def test_no_two_classes_have_one_name() -> None:
     assert len(found) > 500
     assert {name: paths for name, paths in found.items() if len(paths) > 1 and name not in MAY_SHARE} == {}
     assert [name for name in MAY_SHARE if len(found.get(name, [])) != 2] == []
+
+
+ONE_MEANING = {
+    r"(?<!head)room(?!y)": ((), "a package; what a node has free is headroom"),
+    r"judg": (
+        ("tango/analysis/verdicts.py", "tango/cli/compare.py", "tango/report/"),
+        "to give a verdict in a comparison; networks are validated, plans are checked, a kubelet decides",
+    ),
+    r"world$": (
+        ("tango/bench/", "tango/sim/views.py", "tango/sim/simulate.py", "tango/sim/records.py", "tango/sim/outcomes.py"),
+        "live or simulated; what is simulated is a `SimulationState`",
+    ),
+}
+"""Words of docs/glossary.md that once meant several things: by their pattern, where they are right, and what they mean."""
+
+
+def test_words_of_the_glossary_name_one_thing() -> None:
+    """A name in code says what the glossary says; prose may use the words as everybody does."""
+    wrong = list[str]()
+    words = [(re.compile(pattern, re.IGNORECASE), *rule) for pattern, rule in ONE_MEANING.items()]
+    for path, module in modules():
+        for line, name in names_in(module):
+            for word, places, meaning in words:
+                if word.search(name) and not path.startswith(places):
+                    wrong.append(f"{path}:{line} {name}: {meaning}")
+
+    assert wrong == []

@@ -105,7 +105,7 @@ class Allocations:
                 return f"OutOf{resource}", f"Node didn't have enough resource: {resource}, {numbers}"
         return None
 
-    def judge(self, uid: str, size: PodSize) -> tuple[ResizeDecision, str]:
+    def decide(self, uid: str, size: PodSize) -> tuple[ResizeDecision, str]:
         """The decision on resizing an admitted pod to `size`, and the message that explains a refusal. Raises: KeyError if unknown."""
         capacity, asked, held = _capacity(self.node), _asked(size), _asked(self.sizes[uid])
         if any(lacks(amount, capacity.get(resource, 0)) for resource, amount in asked.items()):

@@ -25,11 +25,11 @@ from tango.emulation.virtual_kubelet.pod_spec import (
     PodKind,
     PodSize,
     PodSpec,
+    allocated_size,
     container_resources,
     is_synthetic,
     pod_size,
     pod_spec,
-    room_of,
 )
 from tango.emulation.virtual_kubelet.process_container import STEADY_BACKOFFS
 from tango.emulation.virtual_kubelet.process_host import ProcessHost
@@ -174,7 +174,7 @@ class NodePool:
         resources = (restarts and _in_effect(pod)) or container_resources(pod)
         try:
             spec = pod_spec(pod)
-            room = room_of(spec, resources)
+            asked = allocated_size(spec, resources)
         except ValueError as error:
             bare: Json = {**pod, "spec": {**pod["spec"], "containers": [{**c, "env": []} for c in pod["spec"]["containers"]]}}
             run = self._add(pod_spec(bare), generation, resources, restarts)
@@ -183,12 +183,12 @@ class NodePool:
         run = self._add(spec, generation, resources, restarts)
         run.was_resized = restarts > 0  # an earlier life may have left conditions
         ledger, state = self._ledgers[run.node], self.states[run.node]
-        refusal = pressed(pod, state) or ledger.refusal(room) or unsuited(pod, state)
+        refusal = pressed(pod, state) or ledger.refusal(asked) or unsuited(pod, state)
         if refusal is not None:
             self._finish(run, statuses.refused(*refusal, now_s=now_s, generation=generation))
             return
         # Allocated before anything is awaited, so that a pod that is admitted meanwhile sees these resources taken.
-        ledger.put(spec.uid, room)
+        ledger.put(spec.uid, asked)
         run.started_s = run.changed_s = now_s
         containers = [*(pod["spec"].get("initContainers") or []), *pod["spec"]["containers"]]
         if not await self._images[run.node].prepare(containers, lambda *told: self._wait(run, told)):

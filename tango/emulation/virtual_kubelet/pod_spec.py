@@ -135,7 +135,7 @@ def pod_size(resources: tuple[Json, ...]) -> PodSize:
     )
 
 
-def room_of(spec: PodSpec, resources: tuple[Json, ...]) -> PodSize:
+def allocated_size(spec: PodSpec, resources: tuple[Json, ...]) -> PodSize:
     """What a pod takes on its node while its containers have these resources: their size, or what an init container needs beside the
     sidecars before it where that is more, and its overhead.
 

@@ -13,7 +13,7 @@ from tango.domain.kubelet_ways import USUAL, KubeletWays
 from tango.emulation.virtual_kubelet.admission import Allocations, ResizeDecision
 from tango.emulation.virtual_kubelet.node_timeline import NodeTimeline
 from tango.emulation.virtual_kubelet.pod_run import PodRun
-from tango.emulation.virtual_kubelet.pod_spec import PodSize, container_resources, pod_size, room_of
+from tango.emulation.virtual_kubelet.pod_spec import PodSize, allocated_size, container_resources, pod_size
 from tango.emulation.virtual_kubelet.statuses import ResizeState
 
 Json = dict[str, Any]
@@ -73,11 +73,11 @@ class Resizer:
                 self._set_resize(run, None if run.allocated == run.actual else "PodResizeInProgress")
             return
         try:
-            size = room_of(run.spec, run.wanted)
+            size = allocated_size(run.spec, run.wanted)
         except ValueError as error:
             self._set_resize(run, "PodResizePending", ResizeDecision.INFEASIBLE.value, str(error))
             return
-        verdict, message = self._judge(run, size)
+        verdict, message = self._decide(run, size)
         if verdict is not ResizeDecision.FITS:
             if verdict is ResizeDecision.DEFERRED:
                 deferred.append(uid)
@@ -89,8 +89,8 @@ class Resizer:
         self._actuate_later(run, self._actuation_delay_s)
         self.retry_deferred(run.node)
 
-    def _judge(self, run: PodRun, size: PodSize) -> tuple[ResizeDecision, str]:
-        verdict, message = self._ledgers[run.node].judge(run.spec.uid, size)
+    def _decide(self, run: PodRun, size: PodSize) -> tuple[ResizeDecision, str]:
+        verdict, message = self._ledgers[run.node].decide(run.spec.uid, size)
         declared = self._ways(run.node).resize
         if verdict is ResizeDecision.FITS and declared in ("deferred", "infeasible"):
             return ResizeDecision(declared.capitalize()), f"the node's kubelet is declared to answer {declared.capitalize()}"
@@ -152,7 +152,7 @@ class Resizer:
             run = self._runs.get(uid)
             if run is None or run.over:
                 self._deferred[node].remove(uid)
-            elif self._judge(run, room_of(run.spec, run.wanted))[0] is ResizeDecision.FITS:
+            elif self._decide(run, allocated_size(run.spec, run.wanted))[0] is ResizeDecision.FITS:
                 self._allocate(run)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 
-from tango.control.deploy_instances import InstancePlan, StandingInstance, behind_be, beyond_room, outdated, plan_instances
+from tango.control.deploy_instances import InstancePlan, StandingInstance, behind_be, beyond_headroom, outdated, plan_instances
 from tango.domain.observations import ExtendedState, NodeState
 from tests.fakes.pod_templates import api_service
 from tests.fakes.store_world import BATCH, CHAT, WEB
@@ -111,7 +111,7 @@ def test_a_node_without_room_even_if_best_effort_gave_way_gets_no_instance() -> 
     small = of("n4", memory=memory - 1)
     wanted = [(WEB, "n1", 0), (WEB, "n1", 1), (WEB, "n1", 2), (WEB, "n2", 0), (WEB, "n3", 0), (WEB, "n4", 0)]
 
-    found = beyond_room(wanted, [roomy, full, crowded, small])
+    found = beyond_headroom(wanted, [roomy, full, crowded, small])
 
     assert [(node, k) for _, node, k in found] == [("n1", 2), ("n2", 0), ("n3", 0), ("n4", 0)]
     assert "and 0 pods" in found[WEB, "n3", 0]
@@ -133,7 +133,7 @@ def test_an_instance_that_fits_only_without_best_effort_waits_for_it() -> None:
     ]
     wanted = [*((WEB, f"n{k}", 0) for k in range(1, 6)), (with_gpu, "n5", 0)]
 
-    assert beyond_room(wanted, nodes) == {}
+    assert beyond_headroom(wanted, nodes) == {}
     waiting = behind_be(wanted, nodes)
     assert [(service.name, node) for service, node, _ in waiting] == [
         ("web", "n2"),
@@ -152,7 +152,7 @@ def test_a_node_without_the_devices_that_an_instance_asks_for_gets_none() -> Non
         name="n1", ready=True, cpu_allocatable_millicores=9999, memory_allocatable_mib=9999, extended={"nvidia.com/gpu": held}
     )
 
-    found = beyond_room([(with_gpu, "n1", 0)], [node])
+    found = beyond_headroom([(with_gpu, "n1", 0)], [node])
 
     assert found[with_gpu, "n1", 0].endswith("0 nvidia.com/gpu")
 
@@ -168,5 +168,5 @@ def test_a_node_that_is_short_of_what_an_instance_does_not_ask_for_gets_it() -> 
         extended={"nvidia.com/gpu": ExtendedState(allocatable=0, lc_held=1000)},
     )
 
-    assert beyond_room([(WEB, "n1", 0)], [short]) == {}
-    assert list(beyond_room([(replace(WEB, extended=(("nvidia.com/gpu", 1000),)), "n1", 0)], [short]).values()) != []
+    assert beyond_headroom([(WEB, "n1", 0)], [short]) == {}
+    assert list(beyond_headroom([(replace(WEB, extended=(("nvidia.com/gpu", 1000),)), "n1", 0)], [short]).values()) != []

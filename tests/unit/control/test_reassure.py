@@ -9,7 +9,7 @@ import pytest
 
 from tango.control.be_evictions import BeEvictions
 from tango.control.lease_holder import LeaseHolder
-from tango.control.make_room import RoomForInstances
+from tango.control.make_headroom import HeadroomForInstances
 from tango.control.reassure import RESERVED_S, Reassurance, ReassuranceRounds
 from tango.control.reserved_cpu import ReservedCpu
 from tango.domain.jobs import NewJob
@@ -523,7 +523,7 @@ def next_round(world: ControlWorld, *, owner: str = "scheduler") -> dict[str, in
     """As the task calls it."""
     holder = LeaseHolder(leases=world.leases, owner=owner, settings=LeaseSettings())
     rounds = ReassuranceRounds(
-        room=RoomForInstances(fleet=world.fleet, evictions=evictions(world)),
+        headroom=HeadroomForInstances(fleet=world.fleet, evictions=evictions(world)),
         reassurance=reassurance(world),
         runs=world.runs,
         holder=holder,

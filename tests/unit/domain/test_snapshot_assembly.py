@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tango.domain.runs import PendingBatch
+from tango.domain.runs import PendingRequests
 from tango.domain.services import Service, ServiceClass
 from tango.domain.smallest import smallest_pending, smallest_snapshot
 from tango.domain.snapshot_assembly import BeColumns, FleetRows, Tails, as_seen, assemble, parts_of
@@ -121,7 +121,7 @@ def test_pending_requests_name_services_and_clusters_by_rows_of_the_snapshot() -
         entry_cluster=np.array([1, 0, 0], np.int32),
     )
 
-    seen = as_seen(PendingBatch(pending=pending, services=("be", "unheard-of"), clusters=("gone", "b")), snapshot)
+    seen = as_seen(PendingRequests(pending=pending, services=("be", "unheard-of"), clusters=("gone", "b")), snapshot)
 
     assert seen.pending.request_id.tolist() == [0]
     assert (seen.pending.service.tolist(), seen.pending.entry_cluster.tolist()) == ([1], [1])

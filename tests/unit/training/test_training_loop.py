@@ -35,7 +35,7 @@ class Walker:
         self.at += float(np.random.default_rng((self.config.seed, iteration)).normal())
         return {ENV_STEPS: 10, "loss": float("nan") if iteration == 0 else 1.0}
 
-    def judge_yardstick(self, done_one: Callable[[], None]) -> None:
+    def validate_yardstick(self, done_one: Callable[[], None]) -> None:
         """Run the yardstick."""
         self.judged.append("yardstick")
 

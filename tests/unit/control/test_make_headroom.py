@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tango.control.be_evictions import BeEvictions
-from tango.control.make_room import RoomForInstances, make_room
+from tango.control.make_headroom import HeadroomForInstances, make_headroom
 from tango.domain.jobs import NewJob
 from tango.domain.observations import AwaitedInstances
 from tango.domain.plans import Eviction
@@ -23,10 +23,10 @@ C1_N1 = 0
 """Row of the first node of c1: 4 cores, 8 GiB, so eight pods of BATCH fill its CPU."""
 
 
-def room(world: ControlWorld) -> RoomForInstances:
+def room(world: ControlWorld) -> HeadroomForInstances:
     """Of one process."""
     evictions = BeEvictions(fleet=world.fleet, events=world.events, requests=world.requests, clusters=world.clusters)
-    return RoomForInstances(fleet=world.fleet, evictions=evictions)
+    return HeadroomForInstances(fleet=world.fleet, evictions=evictions)
 
 
 def placed(world: ControlWorld, count: int, service: Service = BATCH) -> int:
@@ -110,7 +110,7 @@ def test_only_pods_that_hold_what_is_short_go(world: ControlWorld) -> None:
     free[MEMORY] = -200.0
     awaited = [AwaitedInstances(cluster="c1", node="c1-n1", service="chat", count=1)]
 
-    found = make_room(awaited, free, [lean, fat], snapshot, requests_of)
+    found = make_headroom(awaited, free, [lean, fat], snapshot, requests_of)
 
     assert [(e.pod, e.why) for e in found] == [("fat", "room for an instance of chat")]
 

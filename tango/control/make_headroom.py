@@ -35,7 +35,7 @@ LONGEST_PAUSE_S = 30.0
 longest between two tries to make an instance."""
 
 
-class RoomForInstances:
+class HeadroomForInstances:
     """The rounds of one scheduler process."""
 
     def __init__(self, *, fleet: FleetStore, evictions: BeEvictions) -> None:
@@ -69,7 +69,7 @@ class RoomForInstances:
             stay = staying.get(node, [])
             leaving = [e for e in evictable.get(node, []) if e not in stay]
             free = snapshot.free[:, row] + sum((requests_of(e) for e in leaving), np.zeros(len(snapshot.resources)))
-            wanted += make_room(awaited[node], free, stay, snapshot, requests_of)
+            wanted += make_headroom(awaited[node], free, stay, snapshot, requests_of)
         # 3. Apply. What is free then is the instances' already: the snapshot counts them as if they stood there.
         if not wanted:
             return 0
@@ -79,11 +79,11 @@ class RoomForInstances:
                 self._paused.went_well(str(node))
             else:
                 self._paused.failed(str(node), now_s)
-        log.info("room_made", evictions=len(wanted), gone=len(gone), nodes=len({(e.cluster, e.node) for e in wanted}))
+        log.info("headroom_made", evictions=len(wanted), gone=len(gone), nodes=len({(e.cluster, e.node) for e in wanted}))
         return len(wanted)
 
 
-def make_room(
+def make_headroom(
     awaited: Sequence[AwaitedInstances],
     free: NDArray[np.float64],
     staying: Sequence[Eviction],
@@ -98,10 +98,10 @@ def make_room(
     services = {service.name: row for row, service in enumerate(snapshot.services)}
     sizes = snapshot.resources.pod_requests(snapshot.services)
     asked = [(one.service, sizes[:, services[one.service]]) for one in awaited for _ in range(one.count) if one.service in services]
-    room = free + sum((size for _, size in asked), np.zeros(len(free)))
+    headroom = free + sum((size for _, size in asked), np.zeros(len(free)))
     left, gone = list(staying), list[Eviction]()
     for service, size in asked:
-        going, freed = list[Eviction](), room.copy()
+        going, freed = list[Eviction](), headroom.copy()
         for eviction in left:
             short = lacks(size, freed)
             if not short.any():
@@ -112,7 +112,7 @@ def make_room(
                 going.append(replace(eviction, why=f"room for an instance of {service}"))
         if lacks(size, freed).any():
             continue
-        room = freed - size
+        headroom = freed - size
         gone += going
         pods = {e.pod_key for e in going}
         left = [e for e in left if e.pod_key not in pods]
