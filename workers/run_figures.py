@@ -23,7 +23,7 @@ class ComputingProcess:
 
     @classmethod
     def begin(cls, claim: FiguresClaim) -> ComputingProcess:
-        """Start it."""
+        """Start the process for the figures of one run."""
         words = (sys.executable, "-m", "workers.run_figures", "--run", str(claim.run_id), "--epoch", str(claim.epoch))
         return cls(subprocess.Popen(tethered(words), stdin=subprocess.DEVNULL))
 

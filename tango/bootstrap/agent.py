@@ -141,7 +141,7 @@ class Lines:
             steps.remove(cluster)
 
     def stop(self) -> None:
-        """End."""
+        """End all periodic steps, each within a second."""
         for steps in self._steps:
             steps.stop(within_s=1.0)
 

@@ -57,7 +57,7 @@ class Exporter:
         return serve(self.read, host=self._settings.host, port=self._settings.port)
 
     def read(self) -> Readings:
-        """A scrape."""
+        """All series as they are now: what one scrape gets."""
         found = self._parts.read()
         found.merge(self._window.ratios())
         found.add(BUILD, (tango.__version__,), 1.0)

@@ -148,7 +148,7 @@ class _OfNode:
         self._looked = asyncio.Event()
 
     async def serve(self) -> None:
-        """Until cancelled."""
+        """Watch, decide and report until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             for informer in self._informers:
                 tasks.create_task(informer.run())

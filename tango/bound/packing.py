@@ -16,7 +16,7 @@ class _Solver(highspy.Highs):  # type: ignore[misc]
     """HiGHS without callbacks: enabling them writes its banner to standard output, where a command's JSON goes."""
 
     def enableCallbacks(self) -> None:  # noqa: N802
-        """Do nothing."""
+        """Leave callbacks off."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""What `tango help TOPIC` prints: a short page for each thing that somebody has to know before the commands make sense.
+"""What `tango help` prints: a short page for each thing that somebody has to know before the commands make sense.
 
 A test holds the words to docs/glossary.md, the commands to those that there are, and the pages to those of docs/. What is a list of names
 (settings, environment variables, exit codes) is made from the code that knows them.
@@ -17,7 +17,7 @@ LONGEST_DEFAULT = 40
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Topic:
-    """One page."""
+    """One page of `tango help`."""
 
     name: str
     about: str

@@ -29,7 +29,7 @@ class Job:
 
     @property
     def id(self) -> str:
-        """Its id."""
+        """RUN/REQUEST, by which commands and paths name the job."""
         return str(self.facts["job"])
 
     @property

@@ -38,7 +38,7 @@ class ServiceMeter:
 
     def __init__(self) -> None:
         self._pods: dict[str, _Pod] = {}
-        """By uid."""
+        """Pods as they were read last, by uid."""
         self._found: dict[str, ServiceUsage] = {}
 
     def read(

@@ -105,7 +105,7 @@ class CheckpointFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostFacts:
-    """This host."""
+    """The host on which `tango doctor` runs."""
 
     home: str
     free_bytes: int

@@ -41,7 +41,7 @@ class Node:
     cpu_millicores: int
     """Allocatable CPU, that is what pods may have."""
     memory_mib: int
-    """Allocatable memory."""
+    """Allocatable memory, likewise."""
     pods: int = MOST_PODS
     """Pods that the node admits."""
     extended: Amounts = ()

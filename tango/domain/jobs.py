@@ -182,7 +182,7 @@ class JobEnd:
 
     @property
     def key(self) -> RequestKey:
-        """The job."""
+        """The request that the ended pod was of."""
         return RequestKey(self.outcome.run_id, self.outcome.request_id)
 
     def event(self, *, retries_left: int, retry_on: Sequence[int]) -> Event:

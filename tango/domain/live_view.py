@@ -151,7 +151,7 @@ class SeenDecision:
     """A scheduling cycle."""
 
     at_s: float
-    """Unix time."""
+    """When it was recorded (Unix time)."""
     kind: str
     cluster: str
     policy: str

@@ -185,7 +185,7 @@ class JournalGap:
 
     cluster: str
     missing: int
-    """Their number."""
+    """How many events are lost."""
     at_s: float
     """When the journal went on without the last of them (Unix time)."""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class System:
-    """Three names."""
+    """A named set of one LC policy, one BE policy and one sharing rule, by their names."""
 
     name: str
     lc: str

@@ -50,8 +50,9 @@ class Token:
     allows: frozenset[ServiceClass]
     tail: str
     created_at_s: float
-    """Unix time."""
+    """Unix time, as the next."""
     revoked_at_s: float | None
+    """None: it is valid."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -39,7 +39,7 @@ class JobsAtCentre(Protocol):
         ...
 
     def latest(self, *, tenant: str | None = None, limit: int) -> list[Job]:
-        """Newest first."""
+        """At most `limit` jobs, of one tenant or of all, the newest first."""
         ...
 
     def cancel(self, key: RequestKey, *, tenant: str | None = None) -> Job:

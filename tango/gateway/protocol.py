@@ -65,7 +65,7 @@ class _Server(web.Server):
 
 
 class CallersProtocol(web.RequestHandler):
-    """One connection."""
+    """One connection of a caller."""
 
     __slots__ = ("_is_taken", "_of")
 

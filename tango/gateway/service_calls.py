@@ -39,7 +39,7 @@ class ServiceRoutes:
         self._sorting = Sorting(gateway.settings.kept_headers)
 
     def routes(self) -> Iterable[web.RouteDef]:
-        """Any method."""
+        """`/s/SERVICE/PATH`, whatever the method: what it means is the service's business."""
         return [web.route("*", "/s/{service}{path:.*}", self.serve, expect_handler=expects_nothing)]
 
     async def serve(self, request: web.Request) -> web.StreamResponse:

@@ -52,7 +52,7 @@ class JobSettings:
     log_total_mib: int = 1024
     """MiB of logs that the store keeps; beyond it the oldest go first. At 64 KiB each 16,000 containers."""
     drop_every_s: float = 60.0
-    """Seconds between two rounds of dropping logs."""
+    """Seconds between two rounds of dropping logs: what is beyond the limits stays no longer than this."""
     priority_s: float = 60.0
     """Seconds of waiting that one step of priority is worth, so that no job of a tenant waits for ever behind others of its own."""
     look_ahead: int = 2048
@@ -72,7 +72,7 @@ class GatewaySettings:
     """Seconds between the beginnings of two transactions in the journal: what arrives meanwhile is accepted together and shares a message.
     Much of it is added to latencies once requests come denser than that; a message costs some milliseconds of a worker's CPU."""
     accept_limit: int = 256
-    """Requests that one transaction accepts at the most."""
+    """Requests that one transaction accepts at the most, so that it keeps the journal's other writers waiting for some milliseconds."""
     body_kib: int = 1024
     """KiB of a request's body at the most; a longer one is answered 413. Bodies go into the journal, which is no place for films."""
     bodies_mib: int = 256
@@ -80,7 +80,7 @@ class GatewaySettings:
     line_bytes: int = 8190
     """Bytes of the first line of a request, and of each of its headers, at the most; what other HTTP servers allow."""
     head_lines: int = 100
-    """Headers of a request at the most."""
+    """Headers of a request at the most; what Apache allows too."""
     head_within_s: float = 10.0
     """Seconds in which the head of a request has to come, and that a connection may be idle between two of them."""
     body_within_s: float = 10.0

@@ -160,13 +160,13 @@ class NodeAgentSettings:
     """Share of time in which others had the CPU that all tasks of an LC pod waited for, above which BE is cut back.
     Alone or beside idle BE it is a few per cent (docs/benchmarks.md); beside BE of equal weight, half."""
     cpu_pressure_low: float = 0.1
-    """Share below which BE may get more again."""
+    """Share below which BE may get more again, half of the above so that it is not cut back and let go in turns."""
     cpu_floor: float = 0.1
     """Share of the CPU that LC leaves which BE always keeps: below it work hardly moves and holds its memory all the same."""
     tighten: float = 0.7
-    """Factor of a step down: from all to a third in three looks."""
+    """Factor of a step down: from all to a third in three looks (a second and a half)."""
     relax: float = 0.1
-    """Step up, as a share of what LC leaves."""
+    """Step up, as a share of what LC leaves: the first step down takes back three of them, so that BE is cut faster than it grows."""
     futile_cuts: int = 3
     """Steps down after which pressure has to be lower: BE has a third of what it had then."""
     helped: float = 0.8
@@ -175,11 +175,11 @@ class NodeAgentSettings:
     """Seconds for which pressure counts for nothing after steps that have not helped. They last some two seconds, so that trying once a
     minute costs BE a few per cent at the most."""
     hold_s: float = 1.0
-    """Seconds of calm before each step up."""
+    """Seconds of calm before each step up: two looks."""
     memory_pressure_high: float = 0.1
     """Share of time stalled for memory, of some LC task or of the whole node, above which BE's memory is reclaimed."""
     memory_pressure_low: float = 0.02
-    """Share below which BE may have more memory again."""
+    """Share below which BE may have more memory again, a fifth of the above so that it does not swing between both."""
     memory_tighten: float = 0.9
     """Factor of a step of BE's memory down; up by its inverse. Reclaim of a tenth at a time takes well below a second."""
     memory_floor: float = 0.5

@@ -64,7 +64,7 @@ class OutlierSettings:
     longest_probe_pause_s: float = 5.0
     """Longest pause between two probes, in seconds: a node that comes back is noticed this soon."""
     probes_well: int = 2
-    """Probes answered in a row that let a node in again."""
+    """Probes answered in a row that let a node in again: one may be answered between two hangs."""
     ramp_s: float = 10.0
     """Seconds over which a node that was let in again gets its full share: it has to start what it lost, and may fail once more."""
 

@@ -54,7 +54,7 @@ class BeCycles:
     fell_back: bool = False
 
     def add(self, *, at_s: float, policy: str, considered: int, placed: int, decide_s: float) -> None:
-        """One tick."""
+        """Note what one BE tick considered and placed, and how long it was charged for."""
         self.at_s.append(at_s)
         self.policy.append(policy)
         self.considered.append(considered)

@@ -278,7 +278,7 @@ class _Run:
     # ---- the result ------------------------------------------------------------------------------------------------------
 
     def result(self) -> SimulatedRun:
-        """The columns."""
+        """What came of the run, in the columns of a live one, with its digest."""
         world = self._world
         outcomes = outcomes_of(
             world,

@@ -208,7 +208,7 @@ class PostgresFleetStore(Snapshots, ServiceUsages, NodeReports):
         self._database.execute(NOT_AWAITED + "UPDATE cluster SET agent_at = now() WHERE name = %s", (cluster,))
 
     def pictures(self) -> list[Picture]:
-        """One statement."""
+        """What is known of each cluster, all read in one statement so that counts belong together."""
         rows = self._database.rows(_PICTURES, {"silent": self._lease.silent_s})
         return [
             Picture(

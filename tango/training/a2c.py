@@ -4,7 +4,7 @@ Source: Mnih et al., "Asynchronous methods for deep reinforcement learning", ICM
 generalised advantage estimation (Schulman et al., "High-dimensional continuous control using generalized advantage estimation", ICLR
 2016, equation 16). Departures, each for less variance: the reward is taken against another run of the same episode (`be_rollouts`);
 ticks are not evenly spaced, so each has a discount of its own; the critic reads the encoder and does not change it, because a reward
-that is mostly noise would wash out what imitation has taught; and a running average of the network is what is judged and kept.
+that is mostly noise would wash out what imitation has taught; and a running average of the network is what is validated and kept.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class A2cSettings:
     entropy_weight: float = 1e-3
     max_grad_norm: float = 0.5
     average_rate: float = 0.1
-    """Share by which the averaged weights, which are judged and kept, follow in an iteration."""
+    """Share by which the averaged weights, which are validated and kept, follow in an iteration."""
     miss_price: float = 1.0
     """Penalty per percentage point of LC requests that missed their target (`engine_episodes.advantage`)."""
     waste_price: float = 0.1

@@ -24,7 +24,7 @@ from tango.training.learner import ENV_STEPS, Score
 
 
 class A2cLearner:
-    """First the network imitates, then it plays and is updated; a running average of it is judged and kept.
+    """First the network imitates, then it plays and is updated; a running average of it is validated and kept.
 
     An environment step is a tick of a run.
     """

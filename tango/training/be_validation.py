@@ -18,7 +18,7 @@ from tango.training.learner import Score, score_of
 
 
 class BeValidation:
-    """Judges networks on the episodes of some seeds; what `load-greedy` comes to there is worked out once."""
+    """Scores networks on the episodes of some seeds; what `load-greedy` comes to there is worked out once."""
 
     def __init__(self, curriculum: Curriculum, seeds: Sequence[int], collectors: Collectors, *, memory: bool = True) -> None:
         self._curriculum, self._seeds, self._collectors, self._memory = curriculum, seeds, collectors, memory

@@ -27,14 +27,14 @@ from tango.training.sac import DiscreteSac, SacSettings
 DISCOUNT = 0.5
 """Of what the same cluster's next request gets: a choice crowds a node for the next few."""
 REPLAY_CAPACITY = 200_000
-"""Decisions."""
+"""Decisions that the replay buffer holds, the oldest of which go first."""
 BATCH = 256
 _NOISE, _SAMPLES = 1, 2
 """Set the generators of an iteration apart."""
 
 
 class DsacoLearner:
-    """The actor plays; its running average is judged and kept. An environment step is a decision."""
+    """The actor plays; its running average is validated and kept. An environment step is a decision."""
 
     def __init__(self, config: TrainingConfig) -> None:
         torch.manual_seed(config.seed)

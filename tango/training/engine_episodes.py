@@ -1,4 +1,4 @@
-"""Whole runs of the simulator's engine as episodes of BE placement: what every learner of BE placement is trained and judged on.
+"""Whole runs of the simulator's engine as episodes of BE placement: what every learner of BE placement is trained and validated on.
 
 An episode is a fleet, a workload and a world, all drawn by one seed; the rest of the system is `tango`'s (`dss-lc`, `burst`). What one
 policy has over another in the same episode is the reward of training:

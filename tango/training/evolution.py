@@ -31,7 +31,7 @@ class EvolutionSettings:
     most: float = 2.0
     """A pair's difference of rewards is cut at this many standard deviations."""
     average_rate: float = 0.1
-    """Share by which the averaged weights, which are judged and kept, follow in an iteration."""
+    """Share by which the averaged weights, which are validated and kept, follow in an iteration."""
     encoder: float = 0.0
     """1: the encoder's weights evolve too; 0: the actor's alone, and the encoder stays as imitation has left it."""
     miss_price: float = 1.0

@@ -33,7 +33,7 @@ from tango.training.learner import ENV_STEPS, Score
 
 
 class EvolutionLearner:
-    """First the actor imitates, then it evolves; a running average of it is judged and kept. An environment step is a tick of a run."""
+    """First the actor imitates, then it evolves; a running average of it is validated and kept. An environment step is a tick of a run."""
 
     def __init__(self, config: TrainingConfig) -> None:
         torch.manual_seed(config.seed)

@@ -25,7 +25,7 @@ from tango.training.sac import DiscreteSac, SacSettings
 DISCOUNT_PER_S = 0.97
 """As for A2C."""
 BATCH = 24
-"""Ticks."""
+"""Ticks of a minibatch."""
 REPLAY_CAPACITY = 8_000
 """Ticks: some 80 runs; 0.3 GiB."""
 CRITICS_FIRST = 10
@@ -35,7 +35,7 @@ _SAMPLES = 3
 
 
 class GnnSacLearner:
-    """The actor plays; its running average is judged and kept. An environment step is a tick of a run."""
+    """The actor plays; its running average is validated and kept. An environment step is a tick of a run."""
 
     def __init__(self, config: TrainingConfig) -> None:
         torch.manual_seed(config.seed)

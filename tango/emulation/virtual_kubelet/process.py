@@ -43,7 +43,7 @@ class VirtualKubeletOptions:
     fleet: str
     """Built-in name or YAML file."""
     contexts: Mapping[str, str]
-    """By cluster."""
+    """Context of the kubeconfig by cluster."""
     pods_dirs: Mapping[str, Path] = field(default_factory=dict)
     """By cluster: folder for logs and files of pods that run as local processes, read by its API server too."""
     kube: KubeSettings = field(default_factory=KubeSettings)

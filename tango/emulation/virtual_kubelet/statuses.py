@@ -32,7 +32,7 @@ class ResizeState:
     generation: int
     """`metadata.generation` of the spec that asks for it."""
     since_s: float
-    """Unix seconds."""
+    """Since when it has been so, Unix seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

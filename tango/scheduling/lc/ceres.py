@@ -1,7 +1,7 @@
 """`ceres`: the node of the entry cluster where one more request is expected to end first.
 
-Source: Yu et al., "CERES: Container-based elastic resource management system for mixed workloads", ICPP 2021, which manages single
-clusters: requests stay where they enter.
+Source: Yu et al., "CERES: Container-based elastic resource management system for mixed workloads", ICPP 2021, doi
+10.1145/3472456.3472459, which manages single clusters: requests stay where they enter.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """`dss-lc`: minimum-cost flow of a batch over clusters and nodes, in closed form.
 
-Source: Tango (Feng et al., ICPP 2023), the LC dispatcher as a minimum-cost flow over edge clusters. Departures: the cost of an arc is
-the expected completion of one more request, which rises with the number sent, instead of a fixed distance, and counts that all LC
-services of a node share its CPU (`expected_time.crowding`); the capacity of a node is what still meets the target, so that it follows
-from the cost; what fits nowhere is spread by expected completion and marked late.
+Source: Tango (Feng et al., ICPP 2023, doi 10.1145/3605573.3605589), the LC dispatcher as a minimum-cost flow over edge clusters.
+Departures: the cost of an arc is the expected completion of one more request, which rises with the number sent, instead of a fixed
+distance, and counts that all LC services of a node share its CPU (`expected_time.crowding`); the capacity of a node is what still meets the
+target, so that it follows from the cost; what fits nowhere is spread by expected completion and marked late.
 
 From one entry the graph is a tree: node arcs inside cluster links inside the source. Unit costs of a service on a node rise with each
 request, and the links are nested capacities, so filling the cheapest free unit first is optimal (a greedy over a laminar matroid;

@@ -41,7 +41,7 @@ def test_blocks_keep_what_happens_within_them(n: int, period_s: float, turns: fl
     assert laid.at_s.max(initial=0.0) <= circle.duration_s
 
 
-def test_the_window_as_recorded_is_the_window() -> None:
+def test_the_excerpt_as_recorded_is_the_excerpt() -> None:
     """The first copy gives each arrival once at its own time, and the window again where the duration is longer."""
     times = _times(50, 100.0, 1)
     once, twice = (Circle(period_s=100.0, duration_s=d) for d in (100.0, 250.0))
@@ -99,7 +99,7 @@ def test_chosen_places_are_alike_likely() -> None:
     assert kept == pytest.approx([3000] * 5, abs=175)
 
 
-def test_copies_follow_from_the_window_s_count() -> None:
+def test_copies_follow_from_the_count_of_the_excerpt() -> None:
     """100 arrivals in 50 s are 200 in 100 s: 1,000 take five copies."""
     assert copies_for(1000, _times(100, 50.0, 1), Circle(period_s=50.0, duration_s=100.0)) == 5
     assert copies_for(10, _times(100, 50.0, 1), Circle(period_s=50.0, duration_s=100.0)) == 1

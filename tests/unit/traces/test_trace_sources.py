@@ -207,7 +207,7 @@ def test_named_entries_stay(tmp_path: Path) -> None:
     assert set(draw_requests(_of(files, load=0.5), DEMO, 1).cluster.tolist()) == {1}
 
 
-def test_two_files_have_windows_of_their_own(tmp_path: Path) -> None:
+def test_two_files_have_excerpts_of_their_own(tmp_path: Path) -> None:
     """Each class comes from its file, from its own offset."""
     lc = _write(tmp_path / "lc.csv", classes=(LC,))
     be = _write(tmp_path / "be.csv", 60, classes=(BE,), begin_s=0.0, span_s=500.0)
@@ -233,7 +233,7 @@ def test_a_file_without_the_class_is_refused(tmp_path: Path) -> None:
         draw_requests(Workload(lc=(), be=(str(curve),), duration_s=60.0), DEMO, 1)
 
 
-def test_an_empty_window_is_refused(tmp_path: Path) -> None:
+def test_an_empty_excerpt_is_refused(tmp_path: Path) -> None:
     """With what was asked for and how long the trace is."""
     files = _write(tmp_path / "t.csv")
 
@@ -257,7 +257,7 @@ def test_a_handful_of_requests_is_not_blown_up_to_millions(tmp_path: Path) -> No
     path = tmp_path / "two.csv"
     path.write_text("arrival_s,class\n0,lc\n1000,lc\n")
 
-    with pytest.raises(RequestRejected, match="the window has 2 lc requests, too few to draw"):
+    with pytest.raises(RequestRejected, match="the excerpt has 2 lc requests, too few to draw"):
         draw_requests(Workload(lc=(str(path),), be=(), duration_s=20_000.0, load=0.9), DEMO, 1)
 
 
