@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Sequence
 
 import click
@@ -11,11 +13,21 @@ from tango.cli.output import ListColumn, output_option, print_pieces, print_rows
 from tango.domain.near_names import near_name
 from tango.errors import UsageError
 
+_COMMENT = re.compile(r"--(\s|[^\n]*\n)")
+"""How a query begins that begins with a comment, which for click is an option."""
 TABLE_ROWS = 10_000
 """A table is for eyes, and its columns are as wide as their widest text, so that all of its rows have to be there before the first."""
 
 
-@click.command()
+class _QueryCommand(click.Command):
+    """Takes a query for a query where it begins with a comment."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click does, with a line break before what is a comment."""
+        return super().parse_args(ctx, [f"\n{arg}" if _COMMENT.match(arg) else arg for arg in args])
+
+
+@click.command(cls=_QueryCommand)
 @click.argument("query", required=False, shell_complete=names.QUERIES)
 @click.option(
     "--run",
@@ -51,7 +63,7 @@ def sql(
     limit: int | None,
     output: str,
 ) -> None:
-    """Run one SELECT, or a query that has a name.
+    """Run one SELECT (- reads it from standard input), or a query that has a name.
 
     \b
         tango sql "SELECT * FROM run_summary"
@@ -68,6 +80,7 @@ def sql(
         return
     if not query:
         raise UsageError("no query is given: a SELECT in quotes, or a name such as @slowest; `tango sql --list` shows all")
+    query = (sys.stdin.read() if query == "-" else query).strip()
     if query.startswith("@"):
         from tango.store.named_queries import named_query
 

@@ -56,17 +56,29 @@ def batches(found: RowsRead, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     """All rows of an open query, as they are fetched. Raises: as `tango.store.query.reading`."""
     for piece in found.pieces():
         columns = zip(*piece, strict=True)
-        yield pa.record_batch([_array(values, field.type) for values, field in zip(columns, schema, strict=True)], schema=schema)
+        yield pa.record_batch([_array(values, field) for values, field in zip(columns, schema, strict=True)], schema=schema)
 
 
-def _array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+def _array(values: Sequence[Any], field: pa.Field) -> pa.Array:
+    """Raises: UsageError for a value that Arrow does not have, such as `infinity` among times: nothing would be said of it in the file."""
+    kind = field.type
+    try:
+        return _as(values, kind)
+    except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
+        odd = next((v for v in values if isinstance(v, str)), None)
+        found = f"the value {odd[:40]!r}" if odd is not None else f"a value that is no {kind}"
+        raise UsageError(
+            f"the column {field.name!r} has {found}, which a file has no value for; write it as text ({field.name}::text)"
+        ) from error
+
+
+def _as(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
     if pa.types.is_string(kind):
         return pa.array([None if v is None else v if isinstance(v, str) else _text(v) for v in values], kind)
-    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
-        # `infinity` and years that Python has no value for came as text: no instant of a run is one of them.
-        return pa.array([None if isinstance(v, str) else v for v in values], kind)
     if pa.types.is_floating(kind):
         return pa.array([None if v is None else float(v) for v in values], kind)
+    if pa.types.is_list(kind) and pa.types.is_floating(kind.value_type):
+        return pa.array([None if v is None else [None if x is None else float(x) for x in v] for v in values], kind)
     return pa.array(values, kind)
 
 

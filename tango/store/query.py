@@ -7,6 +7,7 @@ accepts exactly one SELECT; and with Tango's reader role, which a user's own ser
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import re
 import time
@@ -16,7 +17,7 @@ from typing import Any
 
 import psycopg2
 import psycopg2.errors
-from psycopg2.extensions import DATE, PYDATETIME, PYDATETIMETZ, new_array_type, new_type, register_type
+from psycopg2.extensions import DATE, DECIMAL, FLOAT, PYDATETIME, PYDATETIMETZ, new_array_type, new_type, register_type
 
 from tango.errors import DependencyError, RequestRejected, StoreUnavailable
 from tango.store.addresses import described, libpq_url, not_reached
@@ -134,30 +135,46 @@ def reading(query: str, *, reader_url: str, database_url: str, statement_timeout
         connection.close()
 
 
-_TIMES = {"DATE": (1082, 1182, DATE), "TIMESTAMP": (1114, 1115, PYDATETIME), "TIMESTAMPTZ": (1184, 1185, PYDATETIMETZ)}
-"""By PostgreSQL's name of a type: its number, that of its arrays (pg_type.dat), and what psycopg2 reads it by."""
-_TEXTS = {"INTERVAL": (1186, 1187), "BYTEA": (17, 1001)}
+_READ = {
+    "DATE": ((1082,), (1182,), DATE),
+    "TIMESTAMP": ((1114,), (1115,), PYDATETIME),
+    "TIMESTAMPTZ": ((1184,), (1185,), PYDATETIMETZ),
+    "FLOAT": ((700, 701), (1021, 1022), FLOAT),
+    "DECIMAL": ((1700,), (1231,), DECIMAL),
+}
+"""By PostgreSQL's name of a type: its numbers, those of its arrays (pg_type.dat), and what psycopg2 reads it by."""
+NOT_FINITE = ("infinity", "-infinity", "Infinity", "-Infinity", "NaN")
+"""Times and numbers that most formats have no value for, and PostgreSQL writes so."""
+_JSON = {"JSON": ((114, 3802), (199, 3807))}
+MOST_LEVELS = 100
+"""Of JSON that is read; deeper values stay texts, since whoever prints or writes them goes down level by level."""
+_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"|([\[{])|([\]}])')
+_TEXTS = {"INTERVAL": ((1186,), (1187,)), "BYTEA": ((17,), (1001,))}
 
 
 def as_postgresql_says_it(connection: Any) -> None:
     """Let a connection give what Python has no value for as PostgreSQL's own text.
 
-    Of that kind are `infinity`, years before 1 and after 9999, months of intervals, and bytes. psycopg2 would print the year 9999 for
-    infinity and 30 days for a month, and refuse other years.
+    Of that kind are `infinity` of times and numbers, years before 1 and after 9999, months of intervals, and bytes. psycopg2 would print
+    the year 9999 for infinity and 30 days for a month, and refuse other years; JSON has no number that is not finite.
     """
-    for name, (of_one, of_array, read) in _TIMES.items():
-        one = new_type((of_one,), name, _or_text(read))
+    for name, (of_ones, of_arrays, read) in _READ.items():
+        one = new_type(of_ones, name, _or_text(read))
         register_type(one, connection)
-        register_type(new_array_type((of_array,), f"{name}ARRAY", one), connection)
-    for name, (of_one, of_array) in _TEXTS.items():
-        one = new_type((of_one,), name, lambda text, _cursor: text)
+        register_type(new_array_type(of_arrays, f"{name}ARRAY", one), connection)
+    for name, (of_ones, of_arrays) in _JSON.items():
+        one = new_type(of_ones, name, lambda text, _cursor: text if text is None or _is_deep(text) else json.loads(text))
         register_type(one, connection)
-        register_type(new_array_type((of_array,), f"{name}ARRAY", one), connection)
+        register_type(new_array_type(of_arrays, f"{name}ARRAY", one), connection)
+    for name, (of_ones, of_arrays) in _TEXTS.items():
+        one = new_type(of_ones, name, lambda text, _cursor: text)
+        register_type(one, connection)
+        register_type(new_array_type(of_arrays, f"{name}ARRAY", one), connection)
 
 
 def _or_text(read: Callable[[str | None, Any], Any]) -> Callable[[str | None, Any], Any]:
     def cast(text: str | None, cursor: Any) -> Any:
-        if text is None or text in ("infinity", "-infinity"):
+        if text is None or text in NOT_FINITE:
             return text
         try:
             return read(text, cursor)
@@ -165,6 +182,18 @@ def _or_text(read: Callable[[str | None, Any], Any]) -> Callable[[str | None, An
             return text
 
     return cast
+
+
+def _is_deep(text: str) -> bool:
+    """Whether JSON is nested deeper than `MOST_LEVELS`."""
+    if text.count("[") + text.count("{") <= MOST_LEVELS:
+        return False
+    level = 0
+    for found in _BRACKETS.finditer(text):
+        level += bool(found[1]) - bool(found[2])
+        if level > MOST_LEVELS:
+            return True
+    return False
 
 
 _RIGHTS = """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import math
 from pathlib import Path
 
 import psycopg2
@@ -40,22 +41,33 @@ def history(database_urls: DatabaseUrls, monkeypatch: pytest.MonkeyPatch, tmp_pa
 TYPES = (
     "SELECT 7::smallint AS small, 8 AS whole, 9::bigint AS large, 0.5::float8 AS real, 1.25::numeric AS exact, true AS yes,"
     " 'x'::text AS text, '{\"a\": 1}'::jsonb AS json, ARRAY[1, 2] AS list, '2026-11-30 12:00+00'::timestamptz AS at,"
-    " 'infinity'::timestamptz AS never, 'running'::request_state AS state, NULL::int AS nothing"
+    " 'NaN'::float8 AS odd, ARRAY['-Infinity'::float8, NULL] AS odds, 'running'::request_state AS state, NULL::int AS nothing"
 )
 
 
 def test_columns_have_the_types_that_they_have_in_postgresql(history: History) -> None:
-    """Times are instants in UTC, enumerations and JSON are text, what is no instant is missing."""
+    """Times are instants in UTC, enumerations and JSON are text, numbers that are not finite stay what they are."""
     found = history.query(TYPES)
 
     assert [str(field.type) for field in found.schema] == [
         *("int16", "int32", "int64", "double", "double", "bool", "string", "string", "list<item: int32>"),
-        *("timestamp[us, tz=UTC]", "timestamp[us, tz=UTC]", "string", "int32"),
+        *("timestamp[us, tz=UTC]", "double", "list<item: double>", "string", "int32"),
     ]
     [row] = found.to_pylist()
     assert row["at"] == datetime.datetime(2026, 11, 30, 12, tzinfo=datetime.UTC)
-    assert (row["exact"], row["list"], row["never"], row["state"], row["nothing"]) == (1.25, [1, 2], None, "running", None)
+    assert (row["exact"], row["list"], row["state"], row["nothing"]) == (1.25, [1, 2], "running", None)
+    assert math.isnan(row["odd"])
+    assert row["odds"] == [-math.inf, None]
     assert json.loads(row["json"]) == {"a": 1}
+
+
+@pytest.mark.parametrize("value", ["'infinity'::timestamptz", "'0044-03-15 BC'::date", "ARRAY['-infinity'::timestamptz]"])
+def test_a_time_that_a_file_has_no_value_for_is_refused_by_its_column(history: History, tmp_path: Path, value: str) -> None:
+    """It would be missing in the file, and nothing would say so."""
+    with pytest.raises(UsageError, match=r"the column 'never' has .*write it as text"):
+        history.write(f"SELECT {value} AS never", tmp_path / "rows.parquet")
+
+    assert history.query(f"SELECT ({value})::text AS never").num_rows == 1
 
 
 @pytest.mark.parametrize("rows", [0, 1, PIECE, 2 * PIECE + 1])

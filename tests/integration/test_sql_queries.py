@@ -66,7 +66,8 @@ def test_what_python_has_no_value_for_is_given_as_postgresql_says_it(urls: dict[
         )
     query = (
         "SELECT 'infinity'::timestamptz, '-infinity'::date, '0044-03-15 BC'::date, '12000-01-01'::timestamp,"
-        " interval '-1 day 02:03:04', interval '1 mon', ARRAY['infinity'::date], '\\x00ff'::bytea, NULL::date, '2026-02-28'::date"
+        " interval '-1 day 02:03:04', interval '1 mon', ARRAY['infinity'::date], '\\x00ff'::bytea, NULL::date, '2026-02-28'::date,"
+        " '-Infinity'::float8, 'NaN'::float4, 'Infinity'::numeric, ARRAY['NaN'::float8, 1.5], 1.5::float8"
     )
 
     assert read(query, urls) == [
@@ -81,6 +82,11 @@ def test_what_python_has_no_value_for_is_given_as_postgresql_says_it(urls: dict[
             "\\x00ff",
             None,
             datetime.date(2026, 2, 28),
+            "-Infinity",
+            "NaN",
+            "Infinity",
+            ["NaN", 1.5],
+            1.5,
         )
     ]
 
