@@ -106,7 +106,7 @@ class Lines:
         ]
 
     def start(self) -> None:
-        """Begin, with no cluster yet."""
+        """Start the threads, which have nothing to do until a cluster is added."""
         for steps in self._steps:
             steps.start()
 

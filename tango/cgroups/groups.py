@@ -105,11 +105,11 @@ class Group:
         return self.hierarchy.controller("cpu") / self.path
 
     def below(self, name: str) -> Group:
-        """A group in this one."""
+        """The group of this name in this one, whether it is there or not."""
         return self.hierarchy.group(f"{self.path}/{name}")
 
     def file(self, knob: Knob) -> Path:
-        """The knob's file."""
+        """The file by which the kernel gives and takes a value of this group."""
         return self.account(FILES[self.hierarchy.version][knob])
 
     def has(self, knob: Knob) -> bool:

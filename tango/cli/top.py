@@ -125,7 +125,7 @@ def picture_document(screen: Screen) -> dict[str, Any]:
 
 
 def node_documents(nodes: LiveNodes) -> list[dict[str, Any]]:
-    """Columns as rows."""
+    """The columns of nodes as one JSON object for each node."""
     columns = {field.name: plain(getattr(nodes, field.name)) for field in fields(nodes)}
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 

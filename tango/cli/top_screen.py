@@ -53,7 +53,7 @@ class Screen:
 
 
 def paint_parts(text: Text) -> None:
-    """Colours of a bar."""
+    """Colour the parts of a bar, in place."""
     for part, style in zip(PARTS, STYLES, strict=True):
         text.highlight_regex(part + "+", style)
 

@@ -19,7 +19,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
-    """What is known of a subject."""
+    """What was read of a subject of the console at last."""
 
     version: int = 0
     """Grows with every change; 0: nothing was read yet."""

@@ -103,7 +103,7 @@ class ServiceMeter:
             self._add(service, cpu_s=at.cores_s / at.over_s * ran_s, answered=1)
 
     def take(self) -> Sequence[ServiceUsage]:
-        """All since the last call."""
+        """What was measured since the last call, which is then forgotten here."""
         found, self._found = list(self._found.values()), {}
         return found
 

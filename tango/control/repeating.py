@@ -87,7 +87,7 @@ class Repeating:
         return self._repeated.progressed_at_s
 
     def start(self) -> None:
-        """Begin; once."""
+        """Start the thread that carries out the steps. To be called once."""
         self._thread.start()
 
     def stop(self, *, within_s: float = 5.0) -> None:
@@ -122,7 +122,7 @@ class RepeatingEach:
         ]
 
     def start(self) -> None:
-        """Begin; once."""
+        """Start the threads that share the steps. To be called once."""
         for thread in self._threads:
             thread.start()
 

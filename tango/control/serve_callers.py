@@ -68,7 +68,7 @@ class ServeCallers:
         return task
 
     def over(self, work: LcWork) -> None:
-        """The task of `begin` has ended."""
+        """Forget a call whose task (`begin`) has ended."""
         self._under_way.pop((_key(work), work.epoch), None)
         self._called.pop(_key(work), None)
 

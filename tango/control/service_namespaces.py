@@ -54,7 +54,7 @@ class ServiceNamespaces:
                 await self._watch.synced()
 
     def follow(self, services: Sequence[Service]) -> None:
-        """From now on these are declared."""
+        """Take these declarations as the ones that hold from now on."""
         if tuple(services) != self._services:
             self._services, self._must_ask = tuple(services), True
             self._watch.adopt({s.name: s.adopt for s in services if s.adopt is not None})

@@ -51,7 +51,7 @@ class PreparedRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submitted:
-    """A stored run."""
+    """A run that was stored, and whether the replayer was told."""
 
     run_id: int
     announced: bool

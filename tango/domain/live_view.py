@@ -254,7 +254,7 @@ class DecisionsLately:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveLately:
-    """The last minutes."""
+    """What was answered, decided and done in the last minutes."""
 
     at_s: float
     window_s: float

@@ -108,7 +108,7 @@ class NewRequests:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunInfo:
-    """A stored run."""
+    """A stored run, as its row has it."""
 
     run_id: int
     name: str

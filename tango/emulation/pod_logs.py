@@ -97,7 +97,7 @@ class LogReader:
             return
 
     def close(self) -> None:
-        """Read no more."""
+        """Close the file that is read."""
         if self._file is not None:
             self._file.close()
 

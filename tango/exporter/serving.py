@@ -27,7 +27,7 @@ class Listener:
         return int(self.server.server_port)
 
     def close(self) -> None:
-        """Answer no more."""
+        """Stop to answer, and give the port back."""
         self.server.shutdown()
         self.server.server_close()
         self.thread.join(5.0)

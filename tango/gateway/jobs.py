@@ -59,7 +59,7 @@ class JobCalls:
         self._away_until_s = -AWAY_S
 
     def routes(self) -> Iterable[web.RouteDef]:
-        """All of them."""
+        """Routes under `/jobs`, for requests that are to be stored at the centre."""
         return [
             web.post("/jobs", self.submit, expect_handler=expects_nothing),
             web.get("/jobs", self.list_jobs),

@@ -26,7 +26,7 @@ class RequestCalls:
         self._gateway = gateway
 
     def routes(self) -> Iterable[web.RouteDef]:
-        """All of them."""
+        """Routes that tell of requests, services and the gateway itself."""
         return [
             web.get("/requests/{request}", self.show),
             web.get("/requests/{request}/answer", self.answer),

@@ -31,7 +31,7 @@ class Routes(Protocol):
     """Some routes of a gateway."""
 
     def routes(self) -> Iterable[web.RouteDef]:
-        """All of them."""
+        """Methods and paths with what answers them."""
         ...
 
 

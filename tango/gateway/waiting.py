@@ -83,13 +83,13 @@ class WaitingCallers:
     _changing: threading.Lock = field(default_factory=threading.Lock)
 
     def enter(self, waiting: Waiting, key: RequestKey, *, is_new: bool) -> None:
-        """His request has this key from now on."""
+        """Let a caller wait for the answer of the request of this key."""
         waiting.key, waiting.is_new = key, is_new
         with self._changing:
             self._by_key.setdefault(key, []).append(waiting)
 
     def leave(self, waiting: Waiting) -> None:
-        """He waits no more."""
+        """Forget a caller who has his answer, has hung up or waits no longer."""
         if waiting.key is None:
             return
         with self._changing:

@@ -120,7 +120,7 @@ class KubernetesWatch:
         return pod_in("" if namespace == self._namespace else namespace, pod["metadata"]["name"])
 
     def watch_namespaces(self, namespaces: Collection[str]) -> None:
-        """An informer for each."""
+        """Watch pods in these namespaces too, each by an informer of its own; what was watched before stays."""
         for namespace in sorted(set(namespaces) - self._beside.keys() - {self._namespace}):
             if self._watches is not None:
                 self._beside[namespace] = informer = Informer(
@@ -198,7 +198,7 @@ class KubernetesWatch:
         return found
 
     def adopt(self, adoptions: Mapping[str, Adoption]) -> None:
-        """A watch for each."""
+        """Watch the pods that these services adopt, by a watch for each service, and end the watches of others."""
         for service, (adoption, informer, task) in list(self._adoptions.items()):
             if adoptions.get(service) != adoption:
                 task.cancel()
@@ -220,7 +220,7 @@ class KubernetesWatch:
         }
 
     async def node_usage(self) -> Mapping[str, JSON]:
-        """From metrics.k8s.io."""
+        """Usage of each node by its name, as metrics.k8s.io has it; empty where no metrics server answers."""
         return {item["metadata"]["name"]: item["usage"] for item in await self._metrics(f"{METRICS_API}/nodes")}
 
     async def _metrics(self, path: str) -> list[JSON]:

@@ -101,7 +101,7 @@ class HttpServiceCalls:
             raise passage.failed(Reason.INSTANCE_UNREACHABLE, f"{_pod(work, instance)}: {error}") from error
 
     async def tell_failed(self, called: CalledWork, work: LcWork, reason: Reason) -> None:
-        """One empty message."""
+        """Tell the gateway whose caller waits, by a message without a body, that the request has failed for good."""
         if called.answer_to is None:
             return
         with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):
@@ -109,7 +109,7 @@ class HttpServiceCalls:
                 pass
 
     async def close(self) -> None:
-        """Calls under way fail."""
+        """Close all connections; calls that are under way fail."""
         for session in (self._instances, *self._gateways.values()):
             await session.close()
 

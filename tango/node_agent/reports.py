@@ -44,7 +44,7 @@ class Totals:
 
     @classmethod
     def of(cls, pods: Sequence[PodReport]) -> Totals:
-        """Totals of these pods."""
+        """Sums of what these pods have used, and the most that any of them was held up."""
         return cls(
             pods=len(pods),
             cpu_used_millicores=sum(pod.cpu_used_millicores for pod in pods),

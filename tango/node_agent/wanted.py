@@ -17,7 +17,7 @@ from tango.cgroups.knobs import Knob, quota_us
 
 @dataclass(frozen=True, slots=True)
 class WantedValue:
-    """A value to be set."""
+    """A value that a knob of a control group is to have."""
 
     group: Group
     knob: Knob

@@ -42,7 +42,7 @@ class PlaceToLook(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunVerdict:
-    """What is to be said first."""
+    """How a run went, in one line, and where to look first."""
 
     line: str
     is_good: bool

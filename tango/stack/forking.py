@@ -37,7 +37,7 @@ class Forked:
         return await asyncio.shield(self._status)
 
     def ended(self, status: int) -> None:
-        """Note its end."""
+        """Give the exit status to whoever waits for it; a second call changes nothing."""
         if not self._status.done():
             self._status.set_result(status)
 

@@ -151,7 +151,7 @@ class PostgresJobStore:
         return self._database.run(submit)
 
     def check(self, job: NewJob) -> SubmittedJob | None:
-        """Reads what `submit` reads."""
+        """Refuse what `submit` would refuse by the declarations, and give the job that its key names already; nothing is stored."""
 
         def check(cursor: Cursor) -> SubmittedJob | None:
             known = _of_key(cursor, job)
@@ -182,7 +182,7 @@ class PostgresJobStore:
         return [_job(row) for row in found]
 
     def withdraw(self, key: RequestKey) -> bool:
-        """One statement on one row."""
+        """Cancel the job unless it has ended, by one statement on its row."""
         self.job(key)
         return bool(self._database.execute(_WITHDRAW, {"run": key.run_id, "id": key.request_id}))
 

@@ -55,7 +55,7 @@ class PostgresLiveRuns:
         self._delete = delete
 
     def use(self) -> LiveUse:
-        """The system that was chosen last."""
+        """What the next live run is to use, as it was chosen last."""
         found = self._database.rows("SELECT system, run_name, reassure FROM live")
         return LiveUse(system=found[0][0], run_name=found[0][1], reassure=found[0][2]) if found else LiveUse()
 
@@ -102,7 +102,7 @@ class PostgresLiveRuns:
         return found
 
     def numbers(self, run_id: int, cluster: str) -> tuple[int, int] | None:
-        """The next block of the run."""
+        """The next block of numbers of the run, first and last, which is the cluster's alone from now on."""
         return self._database.run(lambda cursor: _block(cursor, run_id, cluster))
 
 

@@ -28,7 +28,7 @@ class PostgresOperatorActions:
         self._database.run(keep, once=True)
 
     def latest(self, *, limit: int = 100) -> list[dict[str, Any]]:
-        """The newest first."""
+        """At most `limit` actions of operators, the newest first."""
         rows = self._database.rows(
             "SELECT extract(epoch FROM at)::float8, actor, action, subject, outcome FROM operator_action ORDER BY action_id DESC LIMIT %s",
             (limit,),

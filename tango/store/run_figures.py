@@ -55,7 +55,7 @@ class PostgresFiguresStore:
         return None
 
     def renew(self, claim: FiguresClaim, *, lease_s: float) -> bool:
-        """Under the claim's epoch."""
+        """Renew the lease; False where the claim holds no more: another one was made, or the figures are there."""
         return bool(
             self._database.execute(
                 "UPDATE run_figures SET lease_until = now() + %s * interval '1 s' WHERE run_id = %s AND epoch = %s AND figures IS NULL",

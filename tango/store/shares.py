@@ -258,7 +258,7 @@ class PostgresShareStore:
         return self._database.run(go_on)
 
     def gaps(self) -> list[JournalGap]:
-        """One row for each cluster."""
+        """Of each cluster whose journal went on without events that the centre had lost, how many these were."""
         rows = self._database.rows(
             "SELECT cluster, missing, extract(epoch FROM noted_at)::float8 FROM journal_gap ORDER BY cluster"
         )

@@ -32,7 +32,7 @@ class PostgresTokenStore:
         """When they were read, on the monotonic clock, and what was found."""
 
     def create(self, token: NewToken) -> Token:
-        """One row for each digest."""
+        """Store a token by its digest; the same digest twice is one token."""
 
         def create(cursor: Cursor) -> Token:
             cursor.execute(_CREATE, (token.tenant, token.name, [c.label for c in sorted(token.allows)], token.digest, token.tail))

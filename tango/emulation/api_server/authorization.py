@@ -118,7 +118,7 @@ class Grants(Protocol):
     """What is granted besides: by objects of the server."""
 
     def grant(self, user: User, verb: str, group: str, resource: str, *, name: str, namespace: str) -> bool:
-        """Whether it is."""
+        """Whether the user may do that with objects of that kind and name there."""
         ...
 
 

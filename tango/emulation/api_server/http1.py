@@ -176,7 +176,7 @@ class ClientConnection(asyncio.Protocol):
         self._resumed.clear()
 
     def resume_writing(self) -> None:
-        """It has caught up."""
+        """The client has read what was waiting for it: the stream goes on."""
         self._resumed.set()
 
     def data_received(self, data: bytes) -> None:

@@ -42,7 +42,7 @@ class Probe:
     failures: int
 
     async def holds(self, session: aiohttp.ClientSession) -> bool:
-        """Carry it out once."""
+        """Probe once: whether the container answers as it should."""
         try:
             async with asyncio.timeout(self.timeout_s):
                 if "httpGet" in self.what:

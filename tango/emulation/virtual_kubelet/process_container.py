@@ -64,7 +64,7 @@ class Host(Protocol):
         ...
 
     def left(self, container: ProcessContainer) -> None:
-        """It has ended."""
+        """A life of the container has ended: what it held is free again."""
         ...
 
 
@@ -81,7 +81,7 @@ class Pod(Protocol):
         ...
 
     def changed(self) -> None:
-        """Its status is another."""
+        """The status of one of its containers has changed, and is to be written."""
         ...
 
     def port_of(self, container: Json) -> int | None:

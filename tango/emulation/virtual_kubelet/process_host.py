@@ -88,7 +88,7 @@ class ProcessHost:
         return self.ways(_node(container)).backoff_s
 
     def took(self, container: ProcessContainer) -> None:
-        """A container has started."""
+        """Account a container that has started: its process, and the CPU that it may have."""
         process = container.process
         assert process is not None
         request, limit = container.requested()

@@ -39,7 +39,7 @@ class LcRule:
         return traits_of(self.policy)
 
     def weights(self, settings: LcSettings) -> NDArray[np.float64]:
-        """The policy's own numbers."""
+        """What the policy's formulas weigh their terms by, of the settings or of a checkpoint."""
         return self.policy.weights(settings) if self.learned_weights is None else self.learned_weights
 
     def __call__(self, arrivals: LcArrivals, snapshot: FleetSnapshot, settings: LcSettings) -> LcPlan:
