@@ -27,6 +27,7 @@ test-long: test
 
 lint: install
 	$(BIN)/ruff check .
+	$(BIN)/ruff check --preview --select PLW1514 models tango tasks workers
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports

@@ -44,7 +44,7 @@ def usable(path: Path, to: str = "written") -> Iterator[None]:
 def write_whole(path: Path, content: str | bytes | memoryview, *, mode: int | None = None) -> None:
     """Write a file aside and rename it, text as UTF-8: a reader sees the old content or the new, never a part.
 
-    `mode` is that of the new file, less the umask; with None that of the file whose place it takes, or 0666 less the umask where there
+    `mode` is that of the new file, whatever the umask; with None that of the file whose place it takes, or 0666 less the umask where there
     is none. What is no regular file, such as /dev/stdout, is written to as it is, and a link to a file stays one. Raises: FileUnusable;
     nothing is left behind then.
     """
@@ -56,7 +56,7 @@ def write_whole(path: Path, content: str | bytes | memoryview, *, mode: int | No
         real = Path(os.path.realpath(path))
         aside = real.with_name(f".{real.name}.{os.getpid()}.{secrets.token_hex(4)}")
         # A name that nobody can guess or have put there as a link: some folders are shared.
-        kept = real.stat().st_mode & 0o777 if mode is None and real.exists() else None
+        kept = real.stat().st_mode & 0o777 if mode is None and real.exists() else mode
         descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666 if mode is None else mode)
         try:
             with os.fdopen(descriptor, "wb") as file:

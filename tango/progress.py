@@ -110,7 +110,7 @@ def complaints(folder: Path, role: str | None = None, *, ready: bool = False, no
 
 def _complaints_of(path: Path, ready: bool, now_s: float) -> list[str]:
     try:
-        told: dict[str, Any] = json.loads(path.read_text())
+        told: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         silent_s = now_s - told["written_s"]
         limits = [("has not turned for", told["turned"]), ("is under way for", told["begun"])]
         if ready:

@@ -14,6 +14,7 @@ from celery import Celery, signals
 from tango.bootstrap.environment import configure_logging, read_settings
 from tango.settings import Settings
 from tango.stack.broker_address import broker_address
+from tango.stack.inherited import leave_out_others
 from workers import celery_figures, vital_signs
 from workers.acknowledging import acknowledge_at_once
 from workers.broker_transport import spoken_to
@@ -125,4 +126,6 @@ def _tell_supervisor(**_: object) -> None:
         Path(path).touch(mode=0o600)
 
 
+# Celery's command line looks for variables of its own after it has imported this.
+leave_out_others()
 app = create_app(read_settings())

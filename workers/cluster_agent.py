@@ -6,11 +6,13 @@ import argparse
 
 from tango.bootstrap.agent import run_cluster_agents
 from tango.bootstrap.environment import configure_logging
+from tango.stack.inherited import leave_out_others
 from workers.garbage import collect_rarely
 
 
 def main() -> None:
     """Parse the arguments and run until SIGTERM."""
+    leave_out_others()
     collect_rarely()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cluster", required=True, action="append", help="may be repeated")

@@ -12,10 +12,12 @@ from pathlib import Path
 from tango.bootstrap.console import ConsolePlace, run_console
 from tango.bootstrap.environment import configure_logging, read_settings
 from tango.emulation.line import LOOPBACK
+from tango.stack.inherited import leave_out_others
 
 
 def main() -> None:
     """Parse the arguments and run until SIGTERM."""
+    leave_out_others()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", required=True, type=int)
     parser.add_argument("--host", default=LOOPBACK)

@@ -27,6 +27,7 @@ from tango.bootstrap.environment import default_home
 from tango.errors import ConfigError, TangoError
 from tango.stack.broker import SETTINGS, server_binary
 from tango.stack.home import prepare_home
+from tango.stack.inherited import leave_out_others
 from tango.stack.postgres import SUPERUSER, PostgresServer
 from tango.stack.state import private_folder, write_private
 from tango.store.roles import DATABASE, grant_defaults, prepare_database
@@ -43,6 +44,7 @@ FROM_ANYWHERE = "host all all all scram-sha-256\n"
 
 def main() -> int:
     """Serve until SIGTERM; gives the server's exit status."""
+    leave_out_others()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("server", choices=["database", "broker"])
     parser.add_argument("--host", default="0.0.0.0")

@@ -166,7 +166,7 @@ def _wait(node: KernelNode, seconds: float, looks: _Looks | None) -> None:
 
 def _busy_us() -> int:
     """Microseconds of CPU that anything on this kernel has used, idle and waiting for disks left out. Source: proc(5), /proc/stat."""
-    fields = list(map(int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]))
+    fields = list(map(int, Path("/proc/stat").read_text(encoding="utf-8").split("\n", 1)[0].split()[1:]))
     return (sum(fields[:8]) - fields[3] - fields[4]) * 1_000_000 // os.sysconf("SC_CLK_TCK")
 
 

@@ -192,7 +192,7 @@ class Group:
 def read_pressure(path: Path) -> Pressure | None:
     """Totals of a file of pressure stall information, of a group or below /proc/pressure; None if there is none, or it is turned off."""
     try:
-        return pressure_of(path.read_text())
+        return pressure_of(path.read_text(encoding="utf-8"))
     except OSError:
         return None
 

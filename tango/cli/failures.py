@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import select
 import signal
@@ -61,6 +62,10 @@ def exit_status(command: click.Command, args: Sequence[str] | None = None) -> in
     An int that a command returns becomes the status. Never raises.
     """
     arguments = list(sys.argv[1:] if args is None else args)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # Where a locale or PYTHONIOENCODING has no room for a letter, it stands there as its number.
+            stream.reconfigure(errors="backslashreplace")
     debug = "--debug" in arguments or os.environ.get("TANGO_DEBUG", "") not in ("", "0")
     try:
         result = command.main(arguments, prog_name="tango", standalone_mode=False)

@@ -10,6 +10,7 @@ from click.shell_completion import CompletionItem
 
 from tango import __version__
 from tango.cli.failures import run_reporting_failures
+from tango.stack.inherited import keep_own_rights, leave_out_others
 
 # In the order of a first session, which `tango --help` keeps.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -102,4 +103,6 @@ def cli(**_: Any) -> None:
 
 def run() -> None:
     """Entry point of the console script `tango`; never returns."""
+    leave_out_others(starts_others=True)
+    keep_own_rights()
     run_reporting_failures(cli)

@@ -536,7 +536,7 @@ def _is_ready(info: StackInfo | None, pid: int) -> bool:
 def _is_alive(pid: int) -> bool:
     """Whether a process runs. A zombie does not: `os.kill(pid, 0)` would find it until its parent waits for it."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
         return False
 
@@ -547,7 +547,7 @@ def _count_running(found: dict[str, Any]) -> int:
 
 def _last_words(path: Path) -> str:
     """The last 40 lines of a log without those of the progress display."""
-    lines = path.read_text(errors="replace").splitlines()
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     return "\n".join(line for line in lines[-40:] if not line.startswith("Starting the stack"))
 
 

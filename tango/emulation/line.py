@@ -162,7 +162,7 @@ async def follow_file(line: Line, path: Path) -> None:
     seen = ""
     while True:
         try:
-            text = path.read_text()
+            text = path.read_text(encoding="utf-8")
             if text != seen:
                 line.become(LineState.of_text(text))
                 seen = text

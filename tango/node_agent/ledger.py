@@ -233,4 +233,4 @@ def _release_order(back: tuple[WantedValue, bool]) -> tuple[int, bool, int, bool
 
 
 def _boot_id() -> str:
-    return BOOT_ID.read_text().strip()
+    return BOOT_ID.read_text(encoding="utf-8").strip()

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 import numpy as np
 
@@ -50,7 +50,7 @@ from tango.stack.processes import (
 from tango.stack.state import HomeLock, StackInfo, private_folder, write_private, write_stack
 from tango.stack.supervisor import Supervisor
 from tango.stack.tether import tethered
-from tango.store.addresses import password_of
+from tango.store.addresses import OF_OUR_SERVER, password_of
 from tango.store.database import Database
 from tango.store.fleet import PostgresFleetStore
 from tango.store.roles import APP, DATABASE, OWNER, READER, grant_defaults, prepare_database
@@ -306,7 +306,8 @@ class LocalStack:
         """What the processes beside a cluster have instead of the centre's addresses, where a line is between the two."""
         if line is None:
             return {}
-        centre = f"postgresql://{APP}:{quote(self._secrets[APP], safe='')}@{HOST}:{line.port}/{DATABASE}"
+        of_server = urlencode({name: value for name, value in OF_OUR_SERVER.items() if name != "port"})
+        centre = f"postgresql://{APP}:{quote(self._secrets[APP], safe='')}@{HOST}:{line.port}/{DATABASE}?{of_server}"
         return {
             name: {"TANGO_DATABASE_URL": centre, "TANGO_READER_URL": "", "TANGO_BROKER_URL": broker.url}
             for name, broker in self._cluster_brokers.items()
@@ -386,7 +387,7 @@ class LocalStack:
         Otherwise nodes and pods that the new fleet does not have would still be listed by the API servers.
         """
         text = dump_fleet(fleet)
-        if path.exists() and path.read_text() != text and load_fleet(path).clusters != fleet.clusters:
+        if path.exists() and path.read_text(encoding="utf-8") != text and load_fleet(path).clusters != fleet.clusters:
             for data in (self._home / "data").glob("apiserver-*"):
                 if data.is_dir():
                     shutil.rmtree(data)
@@ -413,6 +414,9 @@ class LocalStack:
             "TANGO_HOME": str(self._home),
             "OMP_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1",
+            "MKL_NUM_THREADS": "1",
+            # Whatever the shell's locale: files and logs are UTF-8.
+            "PYTHONUTF8": "1",
             "PYTHONPATH": os.pathsep.join(filter(None, (root, self._python_path))),
             "PYTHONUNBUFFERED": "1",
         }

@@ -20,13 +20,14 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import psycopg2
 
 from tango.errors import ConfigError, DependencyError
 from tango.stack.state import private_folder, write_private
 from tango.stack.tether import tethered
+from tango.store.addresses import OF_OUR_SERVER
 
 SUPERUSER = "postgres"
 UNPRIVILEGED = "nobody"
@@ -35,6 +36,7 @@ MAX_SOCKET_FOLDER_BYTES = 90
 """Longest path of the socket's folder: `sun_path` of unix(7) has 108 bytes, and `/.s.PGSQL.5432` takes 15 with its final NUL."""
 SETTINGS = {
     "listen_addresses": "",
+    "port": OF_OUR_SERVER["port"],
     "max_connections": "200",
     "shared_buffers": "128MB",
     "jit": "off",
@@ -164,7 +166,8 @@ class PostgresServer:
 
     def url(self, user: str, password: str, database: str = "tango") -> str:
         """The URL of a database under a role, by the Unix socket; valid after `prepare`."""
-        return f"postgresql://{user}:{quote(password, safe='')}@/{database}?host={quote(str(self._laid_out().sockets), safe='/')}"
+        sockets = quote(str(self._laid_out().sockets), safe="/")
+        return f"postgresql://{user}:{quote(password, safe='')}@/{database}?host={sockets}&{urlencode(OF_OUR_SERVER)}"
 
     @property
     def socket(self) -> Path:
@@ -280,7 +283,7 @@ def _server_pid(pid_file: Path, data: Path) -> int | None:
     The working directory tells the server from another process that got the same number.
     """
     try:
-        pid = int(pid_file.read_text().split("\n", 1)[0])
+        pid = int(pid_file.read_text(encoding="utf-8").split("\n", 1)[0])
     except (OSError, ValueError):
         return None
     return pid if pid in _processes_in(data) else None

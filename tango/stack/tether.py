@@ -36,7 +36,8 @@ def main(arguments: Sequence[str]) -> None:
         os.setgroups([])
         os.setgid(entry.pw_gid)
         os.setuid(entry.pw_uid)
-        os.umask(0o077)
+    # Whatever the shell's: what a stack writes is nobody else's, and its own.
+    os.umask(0o077)
     die_with(int(parent), int(death_signal))
     os.execvp(command[0], command)
 

@@ -17,6 +17,17 @@ from tango.errors import ConfigError, StoreUnavailable
 _SCHEMES = ("postgresql", "postgres", "postgresql+psycopg2")
 _SECRET = ("password", "sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key")
 """Parameters of libpq that are never shown."""
+OF_OUR_SERVER = {
+    "port": "5432",
+    "hostaddr": "",
+    "requirepeer": "",
+    "sslmode": "disable",
+    "gssencmode": "disable",
+    "channel_binding": "disable",
+    "target_session_attrs": "any",
+}
+"""What URLs of the stack's own server say: what a URL leaves out, libpq takes from variables such as PGHOSTADDR, which a shell may have of
+another server."""
 _SEARCH_PATH = re.compile(r"(?:-c\s*|--)search[-_]path\b", re.IGNORECASE)
 _URL_AT_FAULT = re.compile(r"invalid |definition of service |service file |could not (?:parse|match) |syntax error ")
 """How libpq's messages begin that are about what it was told, and not about a server."""
@@ -70,10 +81,12 @@ def described(url: str) -> str:
     """The URL for messages, with `***` for its password and without other secrets."""
     parts = _parts(libpq_url(url))
     has_password = "password" in parts
-    in_query = [key for key in parts if key not in ("user", "host", "port", "dbname", *_SECRET)]
+    in_query = [
+        key for key in parts if key not in ("user", "host", "port", "dbname", *_SECRET) and parts[key] != OF_OUR_SERVER.get(key)
+    ]
     host, port = parts.get("host", ""), parts.get("port", "")
     if host.startswith("/"):  # the folder of a socket
-        in_query, place = ["host", *in_query], f":{port}" if port else ""
+        in_query, place = ["host", *in_query], f":{port}" if port not in ("", OF_OUR_SERVER["port"]) else ""
     else:
         ports = port.split(",")
         hosts = host.split(",")

@@ -197,8 +197,13 @@ class Database:
             if "unsupported startup parameter" in str(error):
                 raise ConfigError(f"what answers at {self._shown} refuses the settings of Tango's sessions{_NO_POOLER}") from error
             raise not_reached(self._url, error) from error
-        if connection.get_parameter_status("DateStyle") != _DATE_STYLE:
+        says = {name: connection.get_parameter_status(name) for name in ("DateStyle", "TimeZone")}
+        if says != {"DateStyle": _DATE_STYLE, "TimeZone": "UTC"}:
             connection.close()
+            if set_here := [name for name in ("PGDATESTYLE", "PGTZ") if name in os.environ]:
+                raise ConfigError(
+                    f"{' and '.join(set_here)} in the environment overrides the settings of Tango's sessions; unset it"
+                )
             raise ConfigError(f"what answers at {self._shown} has dropped the settings of Tango's sessions{_NO_POOLER}")
         return connection
 

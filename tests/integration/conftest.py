@@ -7,13 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from tests.foreign import FILLING, OTHERS, PASSED_OVER, STARTED
 from tests.integration.live_stack import LiveStack
 
 
 @pytest.fixture(scope="session")
 def single_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveStack]:
-    """A stack of one cluster, every process of it running. A test that stops a process gives it back running."""
-    stack = LiveStack(tmp_path_factory.mktemp("single") / "home")
+    """A stack of one cluster, every process of it running. A test that stops a process gives it back running.
+
+    It and its commands are started in a shell that is full of other applications' variables, which no test may notice.
+    """
+    stack = LiveStack(tmp_path_factory.mktemp("single") / "home", {**OTHERS, **STARTED, **FILLING, **PASSED_OVER})
     try:
         stack.start("single")
         yield stack

@@ -26,7 +26,7 @@ class LiveStack:
 
     home: Path
     settings: Mapping[str, str] = field(default_factory=dict)
-    """`TANGO_*` variables of every command."""
+    """Variables of every command."""
     before: tuple[str, ...] = ()
     """Words that every command begins with, such as `ip netns exec NAME`."""
     _kept: dict[str, psycopg2.extensions.connection] = field(default_factory=dict, repr=False, compare=False)

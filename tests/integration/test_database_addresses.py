@@ -9,13 +9,15 @@ from urllib.parse import quote
 import pytest
 from psycopg2.extensions import parse_dsn
 
-from tango.errors import StoreUnavailable
+from tango.errors import ConfigError, StoreUnavailable
+from tango.store.addresses import described
 from tango.store.backup import back_up
 from tango.store.database import Database
 from tango.store.migrate import migrate
 from tango.store.query import reading
 from tango.store.schema import bring_up_to_date
 from tests.conftest import DatabaseUrls
+from tests.foreign import FILLING
 
 
 def _ask(url: str) -> None:
@@ -62,6 +64,29 @@ def test_the_second_of_two_hosts_serves_where_the_first_is_away(database_urls: D
     _read(url)
 
     assert Database(url).rows("SELECT current_user") == [(place["user"],)]
+
+
+def test_variables_of_another_server_lead_nobody_away_from_the_stack_s_own(
+    database_urls: DatabaseUrls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its URLs leave nothing to them, for Tango as for psql."""
+    for name, value in FILLING.items():
+        monkeypatch.setenv(name, value)
+
+    for door in DOORS[:2]:
+        door(database_urls.app)
+    assert "PG" not in described(database_urls.app)
+    assert described(database_urls.app).count("&") == 0
+
+
+@pytest.mark.parametrize(("name", "value"), [("PGTZ", "Asia/Tokyo"), ("PGDATESTYLE", "German")])
+def test_a_variable_that_changes_sessions_is_refused_where_nobody_has_taken_it_out(
+    database_urls: DatabaseUrls, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    """As in a notebook, whose environment is its own."""
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=f"{name} in the environment overrides the settings of Tango's sessions; unset it"):
+        Database(database_urls.app).rows("SELECT 1")
 
 
 def test_options_of_the_url_hold_beside_those_of_tango(database_urls: DatabaseUrls) -> None:

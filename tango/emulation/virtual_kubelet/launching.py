@@ -23,6 +23,8 @@ Json = Mapping[str, Any]
 
 INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "USER", "LOGNAME", "SHELL", "TMPDIR")
 """Variables that a process has of the kubelet's own environment: none of Tango's, which have passwords in them."""
+UMASK = 0o022
+"""As in a container, whatever the kubelet's own: images count on it."""
 _REFERENCE = re.compile(r"\$\$|\$\(([-._a-zA-Z][-._a-zA-Z0-9]*)\)")
 
 

@@ -17,7 +17,7 @@ import time
 from dataclasses import dataclass, field
 
 from tango.emulation.pod_logs import BLOCK, BoundedLog
-from tango.emulation.virtual_kubelet.launching import Launch
+from tango.emulation.virtual_kubelet.launching import UMASK, Launch
 
 LAST_OUTPUT_S = 1.0
 """Seconds for the rest of the output of a process that has ended; longer waits only what it has left behind in another session."""
@@ -62,6 +62,7 @@ class LocalProcess:
                 cwd=launch.folder,
                 start_new_session=True,
                 preexec_fn=_die_with_parent,
+                umask=UMASK,
             )
         except BaseException:
             os.close(reading)

@@ -13,7 +13,7 @@ from typing import Any
 
 import aiohttp
 
-from tango.emulation.virtual_kubelet.launching import Launch
+from tango.emulation.virtual_kubelet.launching import UMASK, Launch
 from tango.emulation.virtual_kubelet.pod_place import CannotStart
 
 Json = Mapping[str, Any]
@@ -68,6 +68,7 @@ class Probe:
             stderr=asyncio.subprocess.DEVNULL,
             env=dict(self.launch.environment),
             cwd=self.launch.folder,
+            umask=UMASK,
         )
         try:
             return await process.wait() == 0

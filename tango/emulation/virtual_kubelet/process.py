@@ -117,6 +117,6 @@ def _go_first() -> None:
     try:
         os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
         # Where the kernel shares CPU among sessions first, it is the session's niceness that counts, and this process has its own.
-        Path("/proc/self/autogroup").write_text(str(NICENESS))
+        Path("/proc/self/autogroup").write_text(str(NICENESS), encoding="utf-8")
     except OSError as error:
         log.info("kubelet_has_usual_priority", reason=str(error))

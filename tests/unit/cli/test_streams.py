@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 from tango.cli.failures import exit_status
@@ -31,6 +33,15 @@ def test_what_use_cases_log_does_not_stand_among_the_results_of_a_command() -> N
     assert done.stdout == "result\n"
     assert "job_not_announced" in done.stderr
     assert "job_cancelled" not in done.stderr
+
+
+def test_a_letter_that_a_terminal_has_no_room_for_is_printed_as_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As under LC_ALL=C or PYTHONIOENCODING=ascii; the command goes on."""
+    printed = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(printed, encoding="ascii"))
+
+    assert exit_status(click.Command("x", callback=lambda: print("a – b")), []) == 0
+    assert printed.getvalue() == b"a \\u2013 b\n"
 
 
 def test_a_gateway_for_a_cluster_without_a_journal_is_refused(
