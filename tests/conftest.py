@@ -13,11 +13,11 @@ import os
 import secrets
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import psycopg2
 import psycopg2.extensions
@@ -81,16 +81,33 @@ COMPILE_S = 600
 """Time for such a test: a minute of an idle core to compile the engine, several on a machine that others use too."""
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
+    """In a fresh checkout one of the processes that share the tests out collects first, and the others when it is done.
+
+    It compiles all modules to bytecode, and Hypothesis reads all their constants: 18 s of CPU, which each of them would take.
+    """
+    if not hasattr(session.config, "workerinput") or (REPOSITORY / ".hypothesis" / "constants").exists():
+        return (yield)
+    with _lock("collection") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            fcntl.flock(lock, fcntl.LOCK_SH)
+        return (yield)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that simulate find the engine compiled; they, and others that compile, have the time to do it. Long ones wait to be asked."""
     order = {place: k for k, place in enumerate(LONGEST)}
-    items.sort(key=lambda item: order.get(item.path.relative_to(REPOSITORY).as_posix(), len(order)))
+    places = {item.path: item.path.relative_to(REPOSITORY).as_posix() for item in items}
+    items.sort(key=lambda item: order.get(places[item.path], len(order)))
     for item in items:
         if LONG:
             item.add_marker(pytest.mark.timeout(LONG_S), append=False)
         elif item.get_closest_marker("long") is not None:
             item.add_marker(pytest.mark.skip(reason="takes minutes; `make test-long` runs it"))
-        place = item.path.relative_to(REPOSITORY).as_posix()
+        place = places[item.path]
         needed = "compiled_engine" if place.startswith(SIMULATING) else ""
         if not needed and isinstance(item, pytest.Function) and hasattr(item.module, "LiveStack"):
             needed = "compiled_decisions"
@@ -141,11 +158,15 @@ def compile_decisions() -> None:
 
 @contextmanager
 def _alone(what: str) -> Iterator[None]:
-    folder = REPOSITORY / ".pytest_cache"
-    folder.mkdir(exist_ok=True)
-    with (folder / f"{what}.lock").open("w") as lock:
+    with _lock(what) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def _lock(what: str) -> TextIO:
+    folder = REPOSITORY / ".pytest_cache"
+    folder.mkdir(exist_ok=True)
+    return (folder / f"{what}.lock").open("w")
 
 
 @pytest.fixture(scope="session")
