@@ -44,7 +44,8 @@ class GnnSacLearner:
         self._collectors = Collectors(config.jobs)
         self._imitation = Imitation(config, self._curriculum)
         self._validation = BeValidation(self._curriculum, config.validation_seeds, self._collectors)
-        settings = config.settings(SacSettings, learning_rate=3e-4, temperature=0.002)
+        # The temperature follows the divergence within tens of updates: what is held to little is lost before a slow one has risen.
+        settings = config.settings(SacSettings, learning_rate=3e-4, temperature_rate=3e-3, temperature=0.002)
         self._plays = PlacementNetwork(config.hidden)
         self._imitates = torch.optim.Adam(self._plays.parameters(), lr=RATE)
         actor, critics = PlacementActor(PlacementNetwork(config.hidden)), PlacementCritics(config.hidden)
@@ -73,7 +74,10 @@ class GnnSacLearner:
         runs = [run for played in self._collectors.map(play, units) for run in played]
         self._replay.add(runs)
         rng = np.random.default_rng((config.seed, iteration, _SAMPLES))
-        teach = iteration < config.imitation + CRITICS_FIRST
+        taught = config.imitation + CRITICS_FIRST
+        if iteration == taught:
+            self._agent.hold()
+        teach = iteration < taught
         found: dict[str, float] = {}
         for _ in range(config.updates if len(self._replay) >= BATCH else 0):
             found = self._agent.update(self._replay.sample(BATCH, rng, teach=teach))

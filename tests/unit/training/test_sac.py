@@ -56,7 +56,7 @@ def _trained(
     return agent, may
 
 
-FAST = SacSettings(learning_rate=2e-2, target_rate=0.05, entropy_share=0.1, temperature=0.1)
+FAST = SacSettings(learning_rate=2e-2, temperature_rate=2e-2, target_rate=0.05, entropy_share=0.1, temperature=0.1)
 
 
 def test_the_better_arm_is_chosen_and_its_value_found() -> None:
@@ -92,7 +92,7 @@ def test_short_sight_takes_the_gain_now() -> None:
 @pytest.mark.parametrize("share", [0.2, 0.6])
 def test_the_temperature_holds_the_entropy_that_was_asked_for(share: float) -> None:
     """Among arms of different worth, the policy's entropy comes to the asked share of log 4."""
-    settings = SacSettings(learning_rate=2e-2, target_rate=0.05, entropy_share=share, temperature=0.5)
+    settings = SacSettings(learning_rate=2e-2, temperature_rate=2e-2, target_rate=0.05, entropy_share=share, temperature=0.5)
     agent, may = _trained([[0.0, 0.3, 0.6, 1.0]], [[0] * 4], discount=0.0, settings=settings)
 
     found = entropy_of(log_policy(agent.actor(torch.tensor([0])), may), may).detach()
@@ -178,6 +178,76 @@ def test_a_taught_actor_imitates_whatever_the_critics_say() -> None:
 
     assert log_policy(agent.actor(state[:1]), may[:1]).exp()[0, 2] > 0.9
     torch.testing.assert_close(agent.critics(state[:1])[:, 0], torch.tensor([[0.0, 1.0, 0.0]] * 2), atol=0.05, rtol=0)
+
+
+@pytest.mark.parametrize("divergence", [0.05, 0.3])
+def test_an_actor_that_is_held_goes_as_far_from_what_it_was_taught_as_was_asked_for(divergence: float) -> None:
+    """It was taught the third arm; the critics know that the second one is better. Their divergence comes to what the settings say, and
+    goes towards the better arm; the policy that it was taught stays what it was."""
+    torch.manual_seed(0)
+    agent = DiscreteSac(Table(1, 3), Table(2, 1, 3), replace(FAST, divergence=divergence))
+    with torch.no_grad():
+        agent.actor.values.copy_(torch.tensor([[0.0, 0.0, 2.0]]))
+    taught = log_policy(agent.actor(torch.tensor([0])), EVERY[None]).detach()
+    agent.hold()
+
+    figures = {}
+    for _ in range(1500):
+        figures = agent.update(_bandit(torch.randint(3, (32,))))
+
+    found = log_policy(agent.actor(torch.tensor([0])), EVERY[None]).detach()
+    apart = float((found.exp() * (found - taught)).sum())
+    assert apart == pytest.approx(divergence, rel=0.3)
+    assert figures["divergence"] == pytest.approx(apart, rel=0.1)
+    assert found[0, 1] > taught[0, 1]
+
+
+def test_noise_of_the_critics_moves_an_actor_that_is_held_no_further_than_asked_for() -> None:
+    """Arms of equal worth under a reward that is nothing but noise: one that is held keeps what it was taught, one that is not loses it."""
+    kept = {}
+    for held in (True, False):
+        torch.manual_seed(1)
+        agent = DiscreteSac(Table(1, 3), Table(2, 1, 3), replace(FAST, entropy_share=0.9))
+        with torch.no_grad():
+            agent.actor.values.copy_(torch.tensor([[0.0, 0.0, 3.0]]))
+        if held:
+            agent.hold()
+        for _ in range(600):
+            agent.update(replace(_bandit(torch.randint(3, (32,))), reward=0.1 * torch.randn(32)))
+        kept[held] = float(log_policy(agent.actor(torch.tensor([0])), EVERY[None]).detach().exp()[0, 2])
+    assert kept[True] > 0.75
+    assert kept[False] < 0.7
+
+
+def test_a_training_that_goes_on_is_held_near_the_same_policy() -> None:
+    """What `state` gave holds what was taught; an agent that goes on from it makes the same updates, bit for bit."""
+    torch.manual_seed(3)
+    agent = DiscreteSac(Table(1, 3), Table(2, 1, 3), FAST)
+    agent.hold()
+    for _ in range(20):
+        agent.update(_bandit(torch.tensor([0, 1, 2])))
+    again = DiscreteSac(Table(1, 3), Table(2, 1, 3), FAST)
+    again.restore(deepcopy(agent.state()))
+
+    figures = [one.update(_bandit(torch.tensor([2, 1, 1]))) for one in (agent, again)]
+    assert figures[0] == figures[1]
+    assert "divergence" in figures[0]
+    torch.testing.assert_close(again.actor.values, agent.actor.values, atol=0, rtol=0)
+
+
+def _bandit(chosen: Tensor) -> Transitions:
+    """One state with three arms, of which the second gives 1 and the others nothing."""
+    state, may = torch.zeros(len(chosen), dtype=torch.long), EVERY.expand(len(chosen), 3)
+    return Transitions(
+        seen=state,
+        allowed=may,
+        chosen=chosen,
+        reward=(chosen == 1).float(),
+        discount=torch.zeros(len(chosen)),
+        states=state,
+        states_allowed=may,
+        following=torch.arange(len(chosen)),
+    )
 
 
 def test_the_averaged_actor_follows_the_actor_slowly() -> None:
