@@ -26,7 +26,7 @@ from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import loads
 
 from tango.stack.broker_address import SOCKET, TLS
-from workers.queues import has_priorities
+from workers.queues import expires_after_s, has_priorities
 
 log = structlog.get_logger(__name__)
 
@@ -48,7 +48,21 @@ class Channel(redis.Channel):  # type: ignore[misc,unused-ignore]
 
     def put(self, queue: str, message: bytes) -> None:
         """Put a message that is whole into a queue, without priority. Raises: what the connection raises."""
-        self._create_client().lpush(queue, message)
+        with self._create_client().pipeline(transaction=False) as both:
+            both.lpush(queue, message)
+            if (of_queue := expires_after_s(queue)) is not None:
+                both.pexpire(queue, round(of_queue * 1000), nx=True)
+            put, *_ = both.execute(raise_on_error=False)  # a server before Redis 7 knows no NX, and keeps the queue as it is
+        if isinstance(put, Exception):
+            raise put
+
+    def _put(self, queue: str, message: dict[str, Any], **named: Any) -> None:
+        super()._put(queue, message, **named)
+        if (of_queue := expires_after_s(queue)) is None or named.get("_publish_batch") is not None:
+            return
+        key = self._q_for_pri(queue, self._get_message_priority(message, reverse=False))
+        with contextlib.suppress(self.ResponseError):
+            self._create_client().pexpire(key, round(of_queue * 1000), nx=True)
 
     def _create_client(self, asynchronous: bool = False) -> Any:
         if asynchronous:

@@ -41,6 +41,18 @@ def exec_queue(cluster: str) -> str:
     return f"exec.{cluster}"
 
 
+def expires_after_s(queue: str) -> float | None:
+    """Seconds after which what waits in a queue is dropped by the broker, unless all of it has been taken meanwhile; None: never.
+
+    Such messages are hints, which rows make again within seconds, so that a queue which nobody consumes holds the hints of a minute and not
+    one for every two seconds that somebody is away. Simulations wait longer for a free worker. What other applications submit is no hint,
+    and ticks are not added to a queue that nobody consumes.
+    """
+    if queue.startswith(_OWN) or queue == REPLAY:
+        return 60.0
+    return 3600.0 if queue == SIMULATE else None
+
+
 def has_priorities(queue: str) -> bool:
     """Whether messages with a priority may come into a queue: only those that other applications send have one."""
     return not queue.startswith(_OWN)

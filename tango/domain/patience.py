@@ -13,6 +13,9 @@ from tango.domain.shares import LcWait
 WAITS_LONG_TARGETS = 0.5
 """Part of its target after which a request that waits for its dispatch counts as late: dispatch takes milliseconds, and half of what the
 request may take is then gone before anything was done for it."""
+UNCLAIMED_AFTER_S = 5.0
+"""Seconds after its due time at which it is told that nobody has released a request: a release takes milliseconds, and a worker that takes
+over from one that has died begins within `LEASE_S` of the keeper, 2 s."""
 FEW_LATE = 2
 """So many late requests are no queue, however few there are in all: one that hangs, and one behind it."""
 

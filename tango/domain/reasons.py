@@ -63,6 +63,8 @@ class StateReason(StrEnum):
     """There are instances of its LC service, and none is ready."""
     BEHIND_IN_QUEUE = "BehindInQueue"
     """It could be served, but others come first and take what there is."""
+    UNCLAIMED = "Unclaimed"
+    """It has been due for long, and no worker has taken it: none is at work, or those that are have fallen behind."""
     ABOUT_TO_BE_RELEASED = "AboutToBeReleased"
     """It is due and will be released within a moment."""
     ABOUT_TO_BE_ADMITTED = "AboutToBeAdmitted"
@@ -139,7 +141,7 @@ _ENDS: Mapping[RequestState, tuple[StateReason, ...]] = {
 }
 OF_STATE: Mapping[ServiceClass, Mapping[RequestState, tuple[StateReason, ...]]] = {
     _LC: {
-        _S.ACCEPTED: (_R.CANCELLING, _R.RUN_NOT_STARTED, _R.NOT_DUE_YET, _R.CLUSTER_AWAY, _R.ABOUT_TO_BE_RELEASED),
+        _S.ACCEPTED: (_R.CANCELLING, _R.RUN_NOT_STARTED, _R.NOT_DUE_YET, _R.CLUSTER_AWAY, _R.UNCLAIMED, _R.ABOUT_TO_BE_RELEASED),
         _S.RELEASED: (
             _R.CANCELLING,
             _R.SERVICE_WITHDRAWN,
@@ -155,7 +157,7 @@ OF_STATE: Mapping[ServiceClass, Mapping[RequestState, tuple[StateReason, ...]]] 
         **_ENDS,
     },
     _BE: {
-        _S.ACCEPTED: (_R.CANCELLING, _R.RUN_NOT_STARTED, _R.NOT_DUE_YET, _R.ABOUT_TO_BE_RELEASED),
+        _S.ACCEPTED: (_R.CANCELLING, _R.RUN_NOT_STARTED, _R.NOT_DUE_YET, _R.UNCLAIMED, _R.ABOUT_TO_BE_RELEASED),
         _S.RELEASED: (_R.CANCELLING, _R.SERVICE_WITHDRAWN, _R.ABOUT_TO_BE_ADMITTED),
         _S.PENDING: (_R.CANCELLING, _R.SERVICE_WITHDRAWN, *OF_NODES, _R.BEHIND_IN_QUEUE, _R.ABOUT_TO_BE_PLACED),
         _S.PLACED: (_R.CANCELLING, _R.CLUSTER_AWAY, _R.POD_WAITS, _R.POD_STARTING),

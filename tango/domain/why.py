@@ -12,6 +12,7 @@ from collections.abc import Iterable
 
 from tango.domain.changes import Change, ChangeKind
 from tango.domain.explanation import Explanation, Known, Place, RequestStanding
+from tango.domain.patience import UNCLAIMED_AFTER_S
 from tango.domain.reasons import OF_REFUSAL, StateReason
 from tango.domain.refusals import RefusalState
 from tango.domain.requests import RequestState
@@ -73,7 +74,17 @@ def _accepted(known: Known) -> Explanation:
         )
     if standing.service_class is ServiceClass.LC and (away := _away(known, standing.entry_cluster)) is not None:
         return away
-    return Explanation(reason=_R.ABOUT_TO_BE_RELEASED, words="it is due and is being released", figures={"due_s": standing.due_s})
+    figures: dict[str, float | str] = {"due_s": standing.due_s, "now_s": standing.now_s}
+    if -left_s > UNCLAIMED_AFTER_S:
+        who, queue = "the replay worker", "replay"
+        if standing.service_class is ServiceClass.LC:
+            who, queue = f"a worker of {standing.entry_cluster}", f"lc.{standing.entry_cluster}"
+        return Explanation(
+            reason=_R.UNCLAIMED,
+            words=f"it was due {-left_s:.0f} s ago and waits for {who} (queue {queue}): none is at work, or it has fallen behind",
+            figures=figures,
+        )
+    return Explanation(reason=_R.ABOUT_TO_BE_RELEASED, words="it is due and is being released", figures=figures)
 
 
 def _withdrawn(known: Known) -> Explanation | None:

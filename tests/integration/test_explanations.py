@@ -209,7 +209,7 @@ def test_lc_without_an_instance_and_at_one_that_waits_for_cpu(world: StoreWorld,
     )
     deferred, pod = explain("request", f"{run_id}/0"), explain("pod", small.pod)
 
-    assert (nowhere["state"], nowhere["reason"]) == ("accepted", "AboutToBeReleased")
+    assert (nowhere["state"], nowhere["reason"]) == ("accepted", "Unclaimed")
     assert (deferred["state"], deferred["reason"]) == ("dispatched", "ResizeDeferred")
     assert [change["words"] for change in deferred["changes"]] == ["250m more cpu is free on c1/c1-n1"]
     assert (pod["pod"], pod["reason"], pod["words"]) == (f"c1/{small.pod}", "ResizeDeferred", deferred["words"])

@@ -73,6 +73,25 @@ def test_a_message_is_what_celery_would_have_sent(app: Celery, valkey_url: str) 
     assert second["headers"]["kwargsrepr"] == "{run_id=7, cluster=c1, 2 request_ids}"
 
 
+def test_hints_that_nobody_takes_expire_together_and_what_others_submit_does_not(app: Celery, valkey_url: str) -> None:
+    """A minute after the first of them, however many come after it; rows make them again for whoever consumes by then."""
+    publisher = CeleryPublisher(app)
+    with redis.Redis.from_url(valkey_url) as client:
+        for _ in range(3):  # sent by Celery, then by Tango's own writer
+            arrivals(publisher, 1)
+            publisher.replay(7)
+            assert all(50_000 < client.pttl(f"{PREFIX}{queue}") <= 60_000 for queue in ("lc.c1", "replay"))
+        client.expire(f"{PREFIX}lc.c1", 5)
+        arrivals(publisher, 2)
+        publisher.simulations([1, 2])
+        app.send_task("tango.job", kwargs={}, queue="submit.c1")
+
+        assert client.llen(f"{PREFIX}lc.c1") == 4
+        assert client.ttl(f"{PREFIX}lc.c1") <= 5
+        assert 3000 < client.ttl(f"{PREFIX}simulate") <= 3600
+        assert client.ttl(f"{PREFIX}submit.c1") == -1
+
+
 def test_who_listens_to_messages_being_sent_hears_of_each(app: Celery, valkey_url: str) -> None:
     """As tracing does; nothing is made here then."""
     heard: list[str] = []

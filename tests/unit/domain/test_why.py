@@ -105,6 +105,15 @@ def test_what_is_accepted_waits_for_its_run_or_its_due_time(of: ServiceClass) ->
     assert due.reason is StateReason.ABOUT_TO_BE_RELEASED
 
 
+@pytest.mark.parametrize(("of", "words"), [(LC, "a worker of c1 (queue lc.c1)"), (BE, "the replay worker (queue replay)")])
+def test_what_nobody_releases_tells_which_worker_is_missing(of: ServiceClass, words: str) -> None:
+    """A cluster without a worker is silent otherwise: its agent is heard of, and its nodes are ready."""
+    found = explain(Known(standing=standing(RequestState.ACCEPTED, of, now_s=47.0)))
+
+    assert found.reason is StateReason.UNCLAIMED
+    assert f"it was due 37 s ago and waits for {words}" in found.words
+
+
 def test_lc_of_a_cluster_that_is_away_is_known_only_as_of_then() -> None:
     """Its rows are in the cluster's journal; nobody can tell more at the centre."""
     for state, cluster in ((RequestState.RELEASED, "c1"), (RequestState.RUNNING, "c2")):
