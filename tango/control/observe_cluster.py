@@ -469,5 +469,7 @@ def _termination_message(text: str | None) -> dict[str, float]:
     if not isinstance(message, dict):
         return {}
     return {
-        k: float(v) for k, v in message.items() if k in ("cpu_work_s", "started_s", "finished_s") and isinstance(v, int | float)
+        k: float(v)
+        for k, v in message.items()
+        if k in ("cpu_work_s", "started_s", "finished_s") and isinstance(v, int | float) and not isinstance(v, bool)
     }

@@ -40,12 +40,16 @@ class KubeletWays:
 
     def __post_init__(self) -> None:
         for name in ("pull_s", "start_s", "stop_s", "program_mib"):
-            _require(
-                isinstance(getattr(self, name), int | float) and 0 <= getattr(self, name) < math.inf, name, self, "a number from 0"
-            )
+            value = getattr(self, name)
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            _require(is_number and 0 <= value < math.inf, name, self, "a number from 0")
         _require(all(isinstance(image, str) for image in self.absent_images), "absent_images", self, "a list of images")
         pause = self.backoff_s
-        good = len(pause) == 2 and all(isinstance(s, int | float) for s in pause) and 0 < pause[0] <= pause[1] < math.inf
+        good = (
+            len(pause) == 2
+            and all(isinstance(s, int | float) and not isinstance(s, bool) for s in pause)
+            and 0 < pause[0] <= pause[1] < math.inf
+        )
         _require(good, "backoff_s", self, "the first and the longest pause, such as [10, 300]")
         _require(set(self.pressure) <= set(PRESSURES), "pressure", self, f"a list of {', '.join(PRESSURES)}")
         _require(self.resize in RESIZES, "resize", self, "one of " + ", ".join(RESIZES[1:]) + ", or nothing")

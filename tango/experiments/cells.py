@@ -188,7 +188,8 @@ def _like(old: object, value: Any, name: str) -> Any:
         if isinstance(old, bool) and isinstance(value, bool):
             return value
     elif isinstance(old, tuple) and isinstance(value, list | tuple) and len(value) == len(old):
-        return tuple(float(v) for v in value)
+        if all(isinstance(v, int | float) and not isinstance(v, bool) and np.isfinite(v) for v in value):
+            return tuple(float(v) for v in value)
     elif isinstance(old, int) and isinstance(value, int):
         return value
     elif (old is None or isinstance(old, float)) and isinstance(value, int | float) and np.isfinite(value):

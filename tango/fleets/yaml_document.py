@@ -89,7 +89,8 @@ class YamlValue:
         loader = _Loader("")
         try:
             return loader.construct_object(self.node)
-        except (yaml.YAMLError, ValueError, OverflowError, LookupError):
+        except (yaml.YAMLError, ValueError, OverflowError, LookupError, AttributeError, TypeError):
+            # What a tag such as !!timestamp is put to that is none.
             return self.node.value
         finally:
             loader.dispose()

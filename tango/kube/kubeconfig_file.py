@@ -140,9 +140,17 @@ def _read(path: str) -> Any:
             if depth > MOST_DEPTH:
                 at = f" at line {event.start_mark.line + 1}" if event.start_mark is not None else ""
                 raise ValueError(f"it is nested deeper than {MOST_DEPTH}{at}")
-        return yaml.load(content, Loader=_LOADER)
+        return _loaded(content)
     except yaml.YAMLError as error:
         raise ValueError(f"it is no YAML: {' '.join(str(error).split())}") from error
+
+
+def _loaded(content: bytes) -> Any:
+    """Raises: yaml.YAMLError, and ValueError for a tag such as `!!float` or `!!timestamp` at what is none."""
+    try:
+        return yaml.load(content, Loader=_LOADER)
+    except (LookupError, AttributeError, TypeError, OverflowError, RecursionError) as error:
+        raise ValueError("it has a value that is not of the type that its tag says") from error
 
 
 def _named(found: Any, entries: str, name: str, part: str) -> Mapping[str, Any]:

@@ -51,7 +51,7 @@ def broker_address(url: str) -> str:
 
 def shown_broker(url: str) -> str:
     """Where a broker is, for messages: host and port, or the path of its socket."""
-    parts = urlsplit(broker_address(url))
+    parts = _parts(broker_address(url))
     return parts.path if parts.scheme == SOCKET else parts.netloc.rpartition("@")[2]
 
 
@@ -60,7 +60,7 @@ def redis_py_address(url: str) -> str:
     found = broker_address(url)
     if not found.startswith(f"{SOCKET}://"):
         return found
-    parts = urlsplit(found)
+    parts = _parts(found)
     return f"unix://{parts.netloc}{parts.path}?db={dict(parse_qsl(parts.query))['virtual_host']}"
 
 

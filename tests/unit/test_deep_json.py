@@ -30,6 +30,7 @@ def test_what_a_pod_says_of_itself_ends_no_agent(depth: int, opens: str) -> None
     """A termination message of 4 KiB is a thousand levels deep already; numbers may have any length too."""
     assert progress_of(opens * depth) is None
     assert _termination_message(opens * depth) == {}
+    assert _termination_message('{"cpu_work_s": true, "started_s": "1"}') == {}
     assert math.isinf(_termination_message('{"cpu_work_s": 1' + "0" * 400 + "}").get("cpu_work_s", math.inf))
 
 

@@ -86,3 +86,10 @@ def test_services_are_read_from_standard_input(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
 
     assert [service.name for service in load_services("-")] == ["one", "two"]
+
+
+@pytest.mark.parametrize("value", ["!!timestamp 2026-13-40x", "!!float ''", "!!int x", "!!bool x", "!!float '-'", "!!binary é"])
+def test_a_tag_at_what_is_not_of_its_type_is_refused(value: str) -> None:
+    """The library's own error for it is whatever its code runs into."""
+    with pytest.raises(ConfigError, match=r"f\.yaml:1: a is .*, expected a whole number from 0 to 9"):
+        mapping(f"a: {value}").values["a"].integer(0, 9)
