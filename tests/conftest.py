@@ -41,20 +41,23 @@ SHARING_A_STACK = ("tests/integration/test_killed_processes.py", "tests/integrat
 """Files whose tests use `single_stack`: one process runs them all, since each that ran some would start a stack of its own."""
 LONGEST = (
     *SHARING_A_STACK,
-    "tests/integration/test_stack_refused.py",
     "tests/integration/test_jobs.py",
-    "tests/integration/test_examples.py",
     "tests/integration/test_line_to_the_centre.py",
-    "tests/integration/test_lc_in_flight.py",
+    "tests/integration/test_stack_refused.py",
     "tests/integration/test_gateway_stack.py",
-    "tests/integration/test_database_alone.py",
-    "tests/integration/test_join_cluster.py",
-    "tests/unit/training/test_learners.py",
+    "tests/integration/test_examples.py",
+    "tests/integration/test_lc_in_flight.py",
     "tests/integration/test_sweeps_on_workers.py",
+    "tests/unit/training/test_learners.py",
     "tests/integration/test_train_interrupted.py",
     "tests/integration/test_tutorial.py",
-    "tests/integration/test_chaos.py",
     "tests/unit/experiments/test_cell_keys.py",
+    "tests/integration/test_compare_interrupted.py",
+    "tests/integration/test_real_traces.py",
+    "tests/integration/test_bench_placement.py",
+    "tests/integration/test_chaos.py",
+    "tests/integration/test_checkpoint_registry.py",
+    "tests/unit/systems/test_registry.py",
 )
 """Files that take longest, which begin first, so that no process is left alone with one in the end. Those that need the engine come after
 those that need stacks: meanwhile it is compiled."""

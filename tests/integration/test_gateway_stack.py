@@ -231,7 +231,7 @@ def test_many_requests_at_once_are_each_answered_and_recorded(stack: LiveStack, 
             return error.word
 
     with ThreadPoolExecutor(64) as pool:
-        found = list(pool.map(one, range(1500)))
+        found = list(pool.map(one, range(600)))
 
     assert set(found) <= {"200", "too-many-requests", "overloaded", "shed", "timed-out"}
     assert found.count("200") > 100
