@@ -84,6 +84,20 @@ class CeleryPublisher:
         cells = group(signatures, app=self._app)
         self._reach(SIMULATE, lambda: cells.apply_async(queue=SIMULATE, ignore_result=True))
 
+    def forget(self, cluster: str) -> int:
+        """Drop the hints for a cluster that has left; gives how many there were. What other applications have submitted for it stays."""
+        dropped = 0
+
+        def purge() -> None:
+            nonlocal dropped
+            with self._app.connection_for_write() as connection:
+                connection.ensure_connection(max_retries=1, timeout=3)
+                channel = connection.default_channel
+                dropped += sum(channel.queue_purge(of(cluster)) or 0 for of in (lc_queue, exec_queue, be_queue))
+
+        self._reach(be_queue(cluster), purge)
+        return dropped
+
     def _send(self, task: str, queue: str, **ids: object) -> None:
         self._reach(queue, lambda: self._messages.send(task, queue, ids))
 

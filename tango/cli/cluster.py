@@ -228,6 +228,8 @@ def remove(name: str, dry_run: bool, yes: bool) -> None:
         tango cluster remove edge-7 --yes
     """
     from tango.bootstrap.stores import stores
+    from tango.cli.publishing import publisher
+    from tango.errors import BrokerUnavailable
 
     fleet = stores().fleet
     fleet.require_unneeded_cluster(name)
@@ -237,4 +239,9 @@ def remove(name: str, dry_run: bool, yes: bool) -> None:
         return
     require_yes(yes, what)
     fleet.leave(name)
+    if stores().settings.broker_url:
+        try:
+            publisher().forget(name)
+        except BrokerUnavailable:  # they expire by themselves
+            click.echo("the broker is away: messages for it expire within a minute", err=True)
     click.echo(f"{name} has left; stop its agent and worker", err=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 import yaml
 
 from tango.domain.observations import NodeState
@@ -59,8 +60,8 @@ def config(tmp_path: Path) -> Iterator[Path]:
         process.wait(timeout=10)
 
 
-def test_a_cluster_joins_is_listed_and_leaves(tango: Tango, config: Path, database_urls: DatabaseUrls) -> None:
-    """The database keeps the path and the context, and no token."""
+def test_a_cluster_joins_is_listed_and_leaves(tango: Tango, config: Path, database_urls: DatabaseUrls, valkey_url: str) -> None:
+    """The database keeps the path and the context, and no token; what waits for it on the broker goes with it, but for others' own."""
     done = tango("cluster", "join", "edge", "--kubeconfig", str(config), "--context", "far")
     assert done.returncode == 0, done.stderr
     assert "cluster_agent --cluster edge" in done.stderr
@@ -71,7 +72,13 @@ def test_a_cluster_joins_is_listed_and_leaves(tango: Tango, config: Path, databa
     assert (again.returncode, "joined already, as edge" in again.stderr) == (2, True)
     unasked = tango("cluster", "remove", "edge")
     assert (unasked.returncode, "say --yes to do it" in unasked.stderr) == (2, True)
-    assert tango("cluster", "remove", "edge", "--yes").returncode == 0
+    with redis.Redis.from_url(valkey_url) as broker:
+        for queue in ("be.edge", "lc.edge", "exec.edge", "submit.edge", "be.edge-2"):
+            broker.lpush(f"tango.{queue}", "{}")
+        left = tango("cluster", "remove", "edge", "--yes")
+        assert left.returncode == 0, left.stderr
+        assert sorted(broker.keys("tango.*edge*")) == [b"tango.be.edge-2", b"tango.submit.edge"]
+        broker.delete("tango.be.edge-2", "tango.submit.edge")
     assert json.loads(tango("cluster", "list", "-o", "json").stdout) == []
 
 
