@@ -324,7 +324,7 @@ class LocalStack:
                 bring_up_to_date(self._user_database)
             except StoreUnavailable as error:
                 raise StoreUnavailable(
-                    f"{error} Without that variable the stack brings a server of its own.", is_refused=error.is_refused
+                    f"{error} Without TANGO_DATABASE_URL the stack brings a server of its own.", is_refused=error.is_refused
                 ) from error
             return self._user_database, "", self._user_database
         passwords = {role: self._secrets[role] for role in (APP, READER, OWNER)}
