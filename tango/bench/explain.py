@@ -181,7 +181,7 @@ def recorded(*, each: int, seed: int) -> Iterator[PendingFacts]:
     for k in rng.permutation(len(seen))[: 4 * each].tolist():
         pending, snapshot = seen[k]
         mine = pending.rows(np.array([int(rng.integers(len(pending)))], np.intp))
-        yield PendingFacts(question=PlacementQuestion(pending=pending, snapshot=snapshot), mine=mine)
+        yield PendingFacts(question=PlacementQuestion(pending=pending, snapshot=snapshot), mine=mine, is_stood_for=True)
 
 
 # ---- LC that waits for an instance ---------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from tango.domain.resource_axis import CPU, MEMORY, PODS
 from tango.domain.services import ServiceClass
 from tango.domain.shares import LcWait
 from tango.domain.snapshot import FleetSnapshot
-from tango.systems.registry import AtHome, at_home
+from tango.systems.registry import AtHome, at_home, unlearned_be
 
 DEVICE = "example.com/gpu"
 LC_LATE_SHARE, LC_FIRST_S = 0.1, 60.0
@@ -105,7 +105,9 @@ def draw(reason: StateReason, fleet: Fleet, system: str, rng: np.random.Generato
         kept = question.pending.rows(np.array([k for k in range(len(pending)) if k < mine] or [len(pending) - 1], np.intp))
         if mine > 0:
             question = replace(question, pending=kept)
-    return World(facts=PendingFacts(question=question, mine=asked, home_only=home.be), system=system)
+    return World(
+        facts=PendingFacts(question=question, mine=asked, home_only=home.be, is_stood_for=unlearned_be(system)[1]), system=system
+    )
 
 
 def _whole(pending: BePending) -> BePending:

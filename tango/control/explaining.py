@@ -187,7 +187,13 @@ class Explainer:
         question = self._question(fleet, batch)
         is_behind = question.row(*standing.key) < 0 and len(batch) >= self.be.batch_limit
         before = self.store.waiting_before(standing, most=MOST_AHEAD) - len(batch) if is_behind else 0
-        return PendingFacts(question=question, mine=_row_of(standing, snapshot), waiting_before=max(0, before), home_only=home.be)
+        return PendingFacts(
+            question=question,
+            mine=_row_of(standing, snapshot),
+            waiting_before=max(0, before),
+            home_only=home.be,
+            is_stood_for=unlearned_be(standing.system)[1],
+        )
 
     def _question(self, fleet: RecordedFleet, pending: BePending) -> PlacementQuestion:
         return PlacementQuestion(
@@ -231,8 +237,8 @@ class Explainer:
 
 
 def place_of(system: str, settings: BeSettings) -> Place:
-    """What a change is tried by: whatever network decides, what fits is the same, so that none has to be loaded."""
-    policy = unlearned_be(system)
+    """What a change is tried by: no network is loaded for it, another policy stands for it (`PendingFacts.is_stood_for`)."""
+    policy, _ = unlearned_be(system)
 
     def placed(question: PlacementQuestion) -> NDArray[np.int32]:
         return planned(lambda pending, seen: policy(pending, seen, settings), question).node

@@ -97,6 +97,9 @@ class PendingFacts:
     """Requests that wait before all that are considered together with it, for one that is behind them; counted up to a bound."""
     home_only: bool = False
     """Whether its policy looks at its entry cluster alone."""
+    is_stood_for: bool = False
+    """Whether what decides is not asked when a change is tried, since it would have to be loaded, and another policy stands for it: what
+    fits is the same, but not where those go that come before. What is told has to hold wherever they go."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +113,9 @@ class LcFacts:
     """Of its entry cluster."""
     home_only: bool = False
     """Whether its policy looks at its entry cluster alone."""
+    is_stood_for: bool = False
+    """Whether what decides is not asked when a change is tried, since it would have to be loaded, and another policy stands for it: what
+    fits is the same, but not where those go that come before. What is told has to hold wherever they go."""
     resize: DeferredResize | None = None
     told_ready: NDArray[np.bool_] | None = None
     """As in `PlacementQuestion`."""

@@ -120,6 +120,7 @@ class _Pending:
     def __init__(self, facts: PendingFacts, place: Place | None) -> None:
         assert facts.mine is not None
         self.question, self.mine, self.place = facts.question, facts.mine, place
+        self.is_stood_for = facts.is_stood_for
         snapshot = self.question.snapshot
         self.snapshot, self.service = snapshot, int(self.mine.service[0])
         self.asked: NDArray[np.float64] = self.mine.requests[:, 0]
@@ -140,7 +141,7 @@ class _Pending:
         for candidate in self._candidates():
             if candidate.reason is StateReason.ABOUT_TO_BE_PLACED:
                 return self._next_in_line(candidate.node)
-            if self._holds(candidate.changes):
+            if self._holds(candidate.changes) and (not self.is_stood_for or self._is_left_to_it(candidate)):
                 return self._told(candidate)
             first = first or candidate
         assert first is not None
@@ -284,6 +285,19 @@ class _Pending:
         if not self._is_placed(changes):
             return False
         return not any(change.has_amount for change in changes) or not self._is_placed(halved(changes))
+
+    def _is_left_to_it(self, candidate: _Candidate) -> bool:
+        """Whether the candidate's node has room for it, with its changes, even if all that come before it and may go there do."""
+        if candidate.node < 0 or any(change.kind is ChangeKind.FIRST_IN_LINE for change in candidate.changes):
+            return True
+        question, n = self.question.with_changes(candidate.changes, self.mine), candidate.node
+        free, pending = question.snapshot.free[:, n].copy(), question.pending
+        is_open = ~question.barred[:, n]
+        for k in range(self.ahead):
+            size = pending.requests[:, k]
+            if is_open[pending.service[k]] and not lacks(size, free).any():
+                free -= size
+        return not lacks(self.asked, free).any()
 
     def _is_placed(self, changes: tuple[Change, ...]) -> bool:
         assert self.place is not None

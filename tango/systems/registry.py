@@ -130,10 +130,12 @@ def at_home(name: str) -> AtHome:
     return AtHome() if found is None else AtHome(found.lc in HOME_LC, found.be in HOME_BE)
 
 
-def unlearned_be(name: str) -> BePolicy:
-    """The BE policy of a system, where it is built in and has nothing to load; of any other `load-greedy`, since what fits is the same."""
+def unlearned_be(name: str) -> tuple[BePolicy, bool]:
+    """The BE policy of a system, where it is built in and has nothing to load; for any other `load-greedy`, since what fits is the same.
+    And whether it stands for another."""
     found = _known(name)
-    return _BE.get(found.be if found is not None else "", place_load_greedy)
+    own = _BE.get(found.be if found is not None else "")
+    return (place_load_greedy, True) if own is None else (own, False)
 
 
 def _known(name: str) -> System | None:

@@ -95,6 +95,22 @@ def test_a_device_that_others_hold_is_waited_for() -> None:
     assert (found.reason, found.would_change) == (StateReason.WAITING_FOR_DEVICE, f"1 more {GPU} is free on c1/n2")
 
 
+def test_where_a_network_decides_what_is_told_holds_wherever_those_before_it_go() -> None:
+    """The second of two requests lacks memory; the first, which load-greedy puts elsewhere, might take what is freed. So that it is first
+    in line belongs to the change, unless there is room for both."""
+    full = (0.0, 8192.0, 1.0)
+    held = {0: (0.0, 8192.0 - 256.0, 1.0), 1: (0.0, 8192.0 - 200.0, 1.0), 2: full, 3: full}
+    question = PlacementQuestion(pending=waiting(256, 300), snapshot=fleet(held=held))
+    known_to_ask, stood_for = known(question, row=1), known(question, row=1)
+    assert stood_for.pending is not None
+    stood_for = replace(stood_for, pending=replace(stood_for.pending, is_stood_for=True))
+
+    asked, unasked = told(known_to_ask), told(stood_for)
+
+    assert [change.kind for change in asked.changes] == [ChangeKind.HEADROOM]
+    assert ChangeKind.FIRST_IN_LINE in [change.kind for change in unasked.changes]
+
+
 def test_what_no_node_could_ever_hold_fits_no_node() -> None:
     """However empty the fleet: a larger node would hold it."""
     found = told(known(PlacementQuestion(pending=waiting(9000), snapshot=fleet())))
