@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tango.bootstrap.scheduler import Scheduler
     from tango.control.replay import Replay
     from tango.control.simulation_worker import SimulationWorker
+    from tango.ports.spans import Spans
 
 SIMULATOR_NICENESS = 10
 """nice(2) increment of a process that only simulates, so that it gives way to those that serve requests."""
@@ -39,6 +40,17 @@ OPEN_RUNS = OpenRuns(app)
 
 
 @functools.cache
+def spans(role: str) -> Spans:
+    """Where the spans of this process go, which has this one role."""
+    from tango.bootstrap.environment import read_settings
+    from tango.bootstrap.spans import spans_of
+
+    made = spans_of(role, read_settings().tracing)
+    signals.worker_shutdown.connect(lambda **_: made.close(), weak=False)  # after those that settle: they were connected before
+    return made
+
+
+@functools.cache
 def cluster_worker(cluster: str) -> ClusterWorker:
     """This process's worker for a cluster: one process may serve several."""
     from tango.bootstrap.cluster_worker import ClusterWorker
@@ -47,7 +59,7 @@ def cluster_worker(cluster: str) -> ClusterWorker:
     from workers.publisher import CeleryPublisher
 
     settings = read_settings()
-    return ClusterWorker(cluster, journal_of(cluster, settings), CeleryPublisher(app), settings)
+    return ClusterWorker(cluster, journal_of(cluster, settings), CeleryPublisher(app), settings, spans=spans("worker"))
 
 
 @functools.cache
@@ -58,7 +70,7 @@ def scheduler() -> Scheduler:
     from workers.publisher import CeleryPublisher
     from workers.run_figures import ComputingProcess
 
-    return Scheduler(stores(), CeleryPublisher(app), ComputingProcess.begin)
+    return Scheduler(stores(), CeleryPublisher(app), ComputingProcess.begin, spans=spans("scheduler"))
 
 
 @functools.cache

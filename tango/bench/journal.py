@@ -7,6 +7,7 @@ attempts, arrays in, rows locked in order. Shipping and hand-over, which the yar
 
 from __future__ import annotations
 
+import functools
 import secrets
 import tempfile
 import time
@@ -20,6 +21,7 @@ import psutil
 
 from tango.bench.figures import Figure, Told
 from tango.bench.worlds import busy_snapshot, fleet_of_size
+from tango.control.lc_tracing import LcTracing
 from tango.domain.lifecycle import Event, Outcome
 from tango.domain.plans import LcPlan
 from tango.domain.runs import DecisionRecord, RunInfo, RunStatus
@@ -27,6 +29,7 @@ from tango.domain.services import ServiceClass
 from tango.domain.shares import PublishedFleet, ShareRows
 from tango.journal.journal import SqliteJournal
 from tango.ports.requests import StartHere
+from tango.ports.spans import NO_SPANS, Spans
 from tango.settings import Settings
 from tango.stack.postgres import PostgresServer
 from tango.store.database import Cursor, Database
@@ -79,11 +82,11 @@ def measure(*, requests: int = 20_000, told: Told = print) -> list[Figure]:
     figures: list[Figure] = []
     with tempfile.TemporaryDirectory(prefix="tango-bench-") as folder:
         told(f"{requests} requests in the journal")
-        ours = _timed(_journal_step(Path(folder) / "c1.db", requests), requests)
+        ours = timed(journal_step(Path(folder) / "c1.db", requests), requests)
         for synchronous in ("off", "on"):
             told(f"{requests} requests in PostgreSQL, synchronous_commit {synchronous}")
             with _postgres(Path(folder) / synchronous) as database:
-                theirs = _timed(_postgres_step(database, requests, synchronous), requests)
+                theirs = timed(_postgres_step(database, requests, synchronous), requests)
             figures += [
                 Figure(
                     name=f"{name}, {BATCH} requests",
@@ -97,7 +100,7 @@ def measure(*, requests: int = 20_000, told: Told = print) -> list[Figure]:
     return figures
 
 
-def _timed(step: Step, requests: int) -> tuple[float, float, float]:
+def timed(step: Step, requests: int) -> tuple[float, float, float]:
     """p50 and p99 of a step in ms, and CPU in us for each request: of this process and of those that serve it."""
     for first in range(0, requests // 10, BATCH):  # warm-up
         step(first)
@@ -117,7 +120,8 @@ def _cpu_s() -> float:
     return sum(sum(p.cpu_times()[:2]) for p in (here, *here.children(recursive=True)))
 
 
-def _journal_step(path: Path, requests: int) -> Step:
+def journal_step(path: Path, requests: int, spans: Spans = NO_SPANS) -> Step:
+    """What the live path does in the journal for the requests of a message, and the spans that it makes of that."""
     settings = Settings()
     journal = SqliteJournal(path, cluster="c1", lease=settings.lease, lc=settings.lc, store=settings.store)
     snapshot = busy_snapshot(fleet_of_size(10))
@@ -167,24 +171,36 @@ def _journal_step(path: Path, requests: int) -> Step:
     )
     here = StartHere(rows=np.ones(BATCH, np.bool_), owner="w", lease_s=10.0, planned_s=0.0)
 
+    tracing = LcTracing(spans, journal, functools.cache(journal.run), cluster="c1", max_attempts=settings.lease.max_attempts)
+
     def step(first: int) -> None:
+        began_s = time.time()
         released = journal.release_due(1, until_s=1e9, limit=BATCH)
         ids = [k for batch in released.batches for k in batch.request_ids]
         arrivals = journal.waiting_lc(1, ids, snapshot)
         sent = journal.record_dispatch(1, arrivals, plan, snapshot, decision, lease_s=10.0, here=here)
-        journal.settle(
-            [
-                Outcome(
-                    run_id=1,
-                    request_id=w.request_id,
-                    epoch=w.epoch,
-                    event=Event.SUCCEED,
-                    started_s=w.due_s,
-                    finished_s=w.due_s + 0.1,
-                )
-                for w in sent.started
-            ]
-        )
+        outcomes = [
+            Outcome(
+                run_id=1, request_id=w.request_id, epoch=w.epoch, event=Event.SUCCEED, started_s=w.due_s, finished_s=w.due_s + 0.1
+            )
+            for w in sent.started
+        ]
+        if not spans.is_on:
+            journal.settle(outcomes)
+            return
+        tracing.published(released.batches, began_s=began_s)
+        calls = tracing.begun(sent.started)
+        tracing.dispatched(1, ids, sent, [], began_s=began_s, policy="bench")
+        traced = [
+            (call, w, outcome)
+            for w, outcome in zip(sent.started, outcomes, strict=True)
+            if (call := calls.get((w.run_id, w.request_id, w.epoch))) is not None
+        ]
+        for call, *_ in traced:
+            call.sent_at_s, call.answered_at_s, call.status = began_s, time.time(), 200
+        settled = tracing.settling(traced)
+        journal.settle(outcomes)
+        settled()
 
     return step
 

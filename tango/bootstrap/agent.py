@@ -21,7 +21,9 @@ from tango import progress
 from tango.bootstrap.environment import read_settings
 from tango.bootstrap.host_cpu import cpu_times
 from tango.bootstrap.journals import journal_of
+from tango.bootstrap.spans import spans_of
 from tango.bootstrap.stores import Stores
+from tango.control.be_tracing import BeTracing
 from tango.control.centre_line import CentreLine
 from tango.control.cluster_agent import AgentStores, ClusterAgent
 from tango.control.following import Following
@@ -33,6 +35,7 @@ from tango.kube.api_client import Connect, KubeClient
 from tango.kube.cluster_watch import KubernetesWatch
 from tango.kube.manifests import ClusterWays
 from tango.ports.journal import Journal
+from tango.ports.spans import NO_SPANS, Spans
 from tango.settings import Settings
 from tango.store.host_samples import PostgresHostSamples
 
@@ -46,6 +49,7 @@ def run_cluster_agents(clusters: Sequence[str]) -> None:
     """
     settings = read_settings()
     here = Stores(settings, deadline_s=settings.journal.centre_within_s)
+    spans = spans_of("agent", settings.tracing)
     lines = Lines(here, clusters)
     samples = PostgresHostSamples(here.database)
     watch = HostWatch(
@@ -66,13 +70,14 @@ def run_cluster_agents(clusters: Sequence[str]) -> None:
         with contextlib.suppress(StoreUnavailable):
             await asyncio.to_thread(samples.drop_old)
         progress.tell("agent")
-        running = asyncio.gather(*(keep_running(cluster, here, lines) for cluster in clusters))
+        running = asyncio.gather(*(keep_running(cluster, here, lines, spans=spans) for cluster in clusters))
         await stopped.wait()
         running.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await running
         watching.stop(within_s=1.0)
         lines.stop()
+        await asyncio.to_thread(spans.close)
 
     uvloop.run(main())
 
@@ -153,6 +158,7 @@ async def keep_running(
     *,
     journal: Callable[[str, Settings], Journal] = journal_of,
     connect: Connect = KubeClient.from_kubeconfig,
+    spans: Spans = NO_SPANS,
 ) -> None:
     """Run a cluster's agent for ever. What ends it is logged: a cluster that is not known yet may join, and a defect may pass.
 
@@ -162,7 +168,7 @@ async def keep_running(
     while True:
         began_s = time.monotonic()
         try:
-            await _run_agent(cluster, here, lines, journal(cluster, here.settings), connect)
+            await _run_agent(cluster, here, lines, journal(cluster, here.settings), connect, spans)
         except TangoError as error:
             log.warning("agent_ended", cluster=cluster, error=str(error))
         except Exception:
@@ -173,7 +179,7 @@ async def keep_running(
         pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
 
-async def _run_agent(cluster: str, here: Stores, lines: Lines, journal: Journal, connect: Connect) -> None:
+async def _run_agent(cluster: str, here: Stores, lines: Lines, journal: Journal, connect: Connect, spans: Spans) -> None:
     kube = here.settings.kube
     path, context = await asyncio.to_thread(_access, cluster, here, journal)
     lines.add(cluster, journal)
@@ -188,6 +194,7 @@ async def _run_agent(cluster: str, here: Stores, lines: Lines, journal: Journal,
                 run_zero_s=here.run_facts.zero_s,
                 is_busy=lambda: lines.is_busy(cluster),
                 together=lines.together,
+                tracing=BeTracing(spans, here.requests, here.run_facts.info) if spans.is_on else None,
             )
             watch = KubernetesWatch(client, namespace=kube.namespace, ways=ClusterWays.of(kube))
             await ClusterAgent(

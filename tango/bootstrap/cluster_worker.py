@@ -19,6 +19,7 @@ from tango.control.dispatch_lc import LcDeciders, LcDispatch, LocalStart
 from tango.control.execute_lc import InstanceDirectory, InstanceReach, LcExecutor
 from tango.control.fleet_view import FleetView
 from tango.control.keep_journal import Keeper
+from tango.control.lc_tracing import LcTracing
 from tango.control.node_health import NodeHealth
 from tango.control.repeating import Repeating
 from tango.control.run_facts import RunFacts
@@ -34,6 +35,7 @@ from tango.kube.instance_calls import HttpInstanceCalls
 from tango.ports.instances import InstanceCalls, ServiceCalls
 from tango.ports.journal import Journal
 from tango.ports.messages import Publisher
+from tango.ports.spans import NO_SPANS, Spans
 from tango.settings import Settings
 from tango.systems.batch_step import warm_up_lc
 
@@ -49,13 +51,19 @@ class ClusterWorker:
         settings: Settings,
         *,
         calls: Callable[[], InstanceCalls] | None = None,
+        spans: Spans = NO_SPANS,
     ) -> None:
-        """`calls` makes the calls to LC instances, on the executor's loop; None: over HTTP, signed."""
+        """`calls` makes the calls to LC instances, on the executor's loop; None: over HTTP, signed. `spans`: those of the process."""
         clock = SystemClock()
         # Not by host and process id alone: the process of a container that was restarted has the ids of the one that died, and what
         # that one left would stand by the other's heartbeats.
         owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         facts = RunFacts(journal, clock)
+        tracing = (
+            LcTracing(spans, journal, facts.info, cluster=cluster, max_attempts=settings.lease.max_attempts)
+            if spans.is_on
+            else None
+        )
         health, margin = NodeHealth(settings.outlier), AnswerMargin()
         view = FleetView(
             lambda: journal.snapshot(at_s=clock.now_s()),
@@ -81,6 +89,7 @@ class ClusterWorker:
             owner=owner,
             settings=settings.lc,
             lease=settings.lease,
+            tracing=tracing,
         )
         self.dispatch = LcDispatch(
             deciders=LcDeciders(
@@ -95,9 +104,16 @@ class ClusterWorker:
             if settings.lc.start_here
             else None,
             lease_s=settings.lease.dispatch_s,
+            tracing=tracing,
         )
         keeper = Keeper(
-            journal=journal, publisher=publisher, clock=clock, owner=owner, replay=settings.replay, lease=settings.lease
+            journal=journal,
+            publisher=publisher,
+            clock=clock,
+            owner=owner,
+            replay=settings.replay,
+            lease=settings.lease,
+            tracing=tracing,
         )
         self._keeping = Repeating(f"keeper-{cluster}", keeper.step, longest_pause_s=1.0)
 

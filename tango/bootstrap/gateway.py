@@ -15,7 +15,7 @@ import resource
 import secrets
 import signal
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -26,6 +26,7 @@ from aiohttp import web
 
 from tango import progress
 from tango.bootstrap.journals import journal_of
+from tango.bootstrap.spans import spans_of
 from tango.domain.calls import AnswerTo
 from tango.emulation.line import LOOPBACK
 from tango.errors import ConfigError, UsageError
@@ -34,9 +35,11 @@ from tango.gateway.answers import AnswerListener
 from tango.gateway.gateway import Gateway
 from tango.gateway.jobs import JobCalls, JobsAtCentre
 from tango.gateway.server import answers_runner, callers_runner, listen, listen_at_path, most_open_files, tls_context
+from tango.gateway.tracing import GatewayTracing
 from tango.gateway.waiting import WaitingCallers
 from tango.journal.journal import SqliteJournal
 from tango.ports.messages import Publisher
+from tango.ports.spans import Spans
 from tango.settings import GatewaySettings, Settings
 from tango.stack.state import private_folder, state_home
 from tango.telemetry.loops import watch_lag
@@ -102,16 +105,16 @@ async def _serve(
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, stopped.set)
     async with contextlib.AsyncExitStack() as stack:
+        spans = spans_of("gateway", settings.tracing)
+        stack.push_async_callback(asyncio.to_thread, spans.close)
         callers, key = WaitingCallers(), secrets.token_urlsafe(24)
         answers = answers_runner(AnswerListener(callers, key=key))
         stack.push_async_callback(answers.cleanup)
         address = await _listen_for_answers(answers, settings.gateway, stack)
         gateways, jobs = [], CentreJobs(settings, publisher)
         for front, context in zip(fronts, contexts, strict=True):
-            journal = journal_of(front.cluster, settings)
-            stack.callback(journal.close)
             answer_to = AnswerTo(address=address, key=key)
-            gateway = await _started(front, context, journal, publisher, jobs, callers, answer_to, settings, stack)
+            gateway = await _started(front, context, publisher, jobs, callers, answer_to, settings, stack, spans)
             gateways.append(gateway)
         if ready_file is not None:
             ready_file.touch(mode=0o600)
@@ -125,15 +128,27 @@ async def _serve(
 async def _started(
     front: Front,
     context: ssl.SSLContext | None,
-    journal: SqliteJournal,
     publisher: Publisher,
     jobs: CentreJobs,
     callers: WaitingCallers,
     answer_to: AnswerTo,
     settings: Settings,
     stack: contextlib.AsyncExitStack,
+    spans: Spans,
 ) -> Gateway:
-    gateway = Gateway(front.cluster, journal, publisher, callers, answer_to, settings=settings.gateway, calls=settings.call)
+    journal = journal_of(front.cluster, settings)
+    stack.callback(journal.close)
+    tracing = GatewayTracing(spans, _zeros_of(journal), cluster=front.cluster) if spans.is_on else None
+    gateway = Gateway(
+        front.cluster,
+        journal,
+        publisher,
+        callers,
+        answer_to,
+        settings=settings.gateway,
+        calls=settings.call,
+        tracing=tracing,
+    )
     stack.push_async_callback(gateway.stop)
     await gateway.start()
     runner = callers_runner(gateway, JobCalls(gateway, jobs))
@@ -141,6 +156,19 @@ async def _started(
     port = await listen(runner, host=front.host, port=front.port, tls=context)
     log.info("gateway_listens", cluster=front.cluster, host=front.host, port=port, tls=context is not None)
     return gateway
+
+
+def _zeros_of(journal: SqliteJournal) -> Callable[[int], float]:
+    """The Unix time of a run's zero, which does not change once it is known."""
+    known: dict[int, float] = {}
+
+    def zero_s(run_id: int) -> float:
+        found = known.get(run_id)
+        if found is None and (found := journal.run(run_id).started_at_s) is not None:
+            known[run_id] = found
+        return found or 0.0
+
+    return zero_s
 
 
 CENTRE_WITHIN_S = 1.0

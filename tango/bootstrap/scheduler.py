@@ -12,6 +12,7 @@ from tango.bootstrap.stores import Stores
 from tango.control.admission import Admission
 from tango.control.be_deciders import BeDeciders, Registry
 from tango.control.be_evictions import BeEvictions
+from tango.control.be_tracing import BeTracing
 from tango.control.cancel_run import CancelSweep
 from tango.control.figures_apart import Computing, FiguresApart
 from tango.control.fleet_view import FleetView
@@ -31,6 +32,7 @@ from tango.kube.api_client import Connect, KubeClient
 from tango.kube.cluster_calls import KubernetesCalls
 from tango.ports.figures import FiguresClaim
 from tango.ports.messages import Publisher
+from tango.ports.spans import NO_SPANS, Spans
 from tango.scheduling import warm_up_be
 from tango.systems import be_policy
 from tango.systems.registry import at_home
@@ -49,8 +51,10 @@ class Scheduler:
         compute_figures: Callable[[FiguresClaim], Computing],
         *,
         connect: Connect = KubeClient.from_kubeconfig,
+        spans: Spans = NO_SPANS,
     ) -> None:
-        """`compute_figures` starts a process that computes those of a claim; `connect` makes clients of clusters."""
+        """`compute_figures` starts a process that computes those of a claim; `connect` makes clients of clusters. `spans`: those of the
+        process."""
         settings = here.settings
         self._clusters = clusters = cluster_calls_of(here, connect=connect)
         self._policies = policies = BePolicies(here.run_facts, here.checkpoints, settings)
@@ -77,6 +81,7 @@ class Scheduler:
             settings=settings.be,
             pressed=PressedNodes(settings.node_agent),
             reasons=WaitingReasons(lambda run: at_home(here.run_facts.info(run).system).be),
+            tracing=BeTracing(spans, here.requests, here.run_facts.info) if spans.is_on else None,
         )
         evictions = BeEvictions(fleet=here.fleet, events=here.events, requests=here.requests, clusters=clusters)
         self.reassurance = ReassuranceRounds(

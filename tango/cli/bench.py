@@ -94,6 +94,20 @@ def journal(requests: int, output: str) -> None:
 
 
 @bench.command()
+@click.option("--requests", type=click.IntRange(1000), default=20_000, show_default=True, help="Requests for each ratio.")
+@output_option()
+def tracing(requests: int, output: str) -> None:
+    """What distributed traces cost for each LC request, beside the same steps without them.
+
+    \b
+        tango bench tracing --requests 5000
+    """
+    from tango.bench.tracing import measure
+
+    _print(measure(requests=requests, told=say), output)
+
+
+@bench.command()
 @click.option("--fleet", default="demo", show_default=True, help="Fleet to start.", shell_complete=names.FLEETS)
 @click.option("--rate", type=click.FloatRange(1, 10_000), default=20.0, show_default=True, help="LC requests a second.")
 @click.option("--seconds", type=click.FloatRange(1), default=20.0, show_default=True, help="Length of each run.")

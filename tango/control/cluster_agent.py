@@ -25,6 +25,7 @@ import structlog
 
 from tango import progress
 from tango.control.be_pods import LOOK_EVERY_S, BePods
+from tango.control.be_tracing import BeTracing
 from tango.control.deploy_instances import Creation
 from tango.control.job_pods import JobPods
 from tango.control.lc_instances import LONGEST_CLUSTER_PAUSE_S, ROLE, LcInstances
@@ -109,6 +110,8 @@ class AgentStores:
     """Whether the cluster may have something to serve: while it has not, nodes are sampled less often."""
     together: ObservedTogether | None = None
     """By which the agents of a process write what they see; None: this one has its own."""
+    tracing: BeTracing | None = None
+    """Makes the spans of what is settled; None: nobody wants any."""
 
 
 class ClusterAgent:
@@ -207,6 +210,7 @@ class ClusterAgent:
             run_zero_s=stores.run_zero_s,
             store_turn=self._store_turn,
             is_settled=self._job_is_settled,
+            tracing=stores.tracing,
         )
 
     async def run(self) -> None:
@@ -345,6 +349,8 @@ class ClusterAgent:
                     outcomes.append(outcome_of(end, run_zero_s=self._stores.run_zero_s(end.run_id), now_s=now_s))
             if outcomes:
                 settle_apart(self._stores.requests, outcomes)
+                if self._stores.tracing is not None:
+                    self._stores.tracing.settled((o.run_id, o.request_id) for o in outcomes)
             for service, node in clear:
                 self._stores.refusals.clear(self._cluster, [service], role=ROLE, node=node)
             if refused:

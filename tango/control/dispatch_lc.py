@@ -17,6 +17,7 @@ import numpy as np
 import structlog
 
 from tango.control.fleet_view import FleetView
+from tango.control.lc_tracing import LcTracing
 from tango.control.left_waiting import lc_left_waiting
 from tango.domain.requests import LcWork
 from tango.domain.runs import DecisionRecord
@@ -82,6 +83,8 @@ class LcDispatch:
     """None: everything goes through the `exec` queue."""
     lease_s: float
     """Seconds from the record of a dispatch until a request whose execution nobody has begun is released again."""
+    tracing: LcTracing | None = None
+    """Makes the spans of what is dispatched; None: nobody wants any."""
 
     def dispatch(self, run_id: int, cluster: str, request_ids: Sequence[int]) -> dict[str, int]:
         """Plan and record one batch. A second delivery finds no row `released` any more and does nothing."""
@@ -127,9 +130,16 @@ class LcDispatch:
         finally:
             if self.local is not None:
                 self.local.starter.start(started, reserved=reserved)
+        handing_s, handed = time.time(), time.perf_counter()
         if dispatched.request_ids:
             try:
                 self.publisher.executions(run_id, cluster, dispatched)
             except BrokerUnavailable as error:
                 log.warning("executions_not_published", run_id=run_id, cluster=cluster, error=str(error))
+        if self.tracing is not None:  # after the calls have begun, which need not wait for it
+            began_s = handing_s - (handed - begin)
+            shed = arrivals.request_id[plan.shed].tolist()
+            self.tracing.dispatched(run_id, request_ids, dispatched, shed, began_s=began_s, policy=plan.policy)
+            if dispatched.request_ids:
+                self.tracing.handed_on(run_id, dispatched, began_s=handing_s)
         return {"considered": len(arrivals), "dispatched": len(dispatched.request_ids) + len(started)}

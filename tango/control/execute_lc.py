@@ -23,6 +23,7 @@ import structlog
 import uvloop
 
 from tango.control.answer_margin import AnswerMargin
+from tango.control.lc_tracing import LcTracing, TracedCall
 from tango.control.node_health import NodeHealth
 from tango.control.serve_callers import ServeCallers
 from tango.control.settle_apart import settle_apart
@@ -200,7 +201,9 @@ class LcExecutor:
         owner: str,
         settings: LcSettings,
         lease: LeaseSettings,
+        tracing: LcTracing | None = None,
     ) -> None:
+        """`tracing` makes spans of what is done here; None: nobody wants any."""
         self._requests = requests
         self._directory = reach.directory
         self._publisher = publisher
@@ -211,6 +214,9 @@ class LcExecutor:
         self._owner = owner
         self._settings = settings
         self._lease = lease
+        self._tracing = tracing
+        self._traced: dict[tuple[int, int, int], TracedCall] = {}
+        """Of those in flight and not settled that have a trace; empty without `tracing`."""
         self._places = _Places(settings.max_in_flight)
         self._in_flight: dict[tuple[int, int, int], LcWork] = {}
         self._exchanges: dict[tuple[int, int, int], Exchange] = {}
@@ -252,10 +258,15 @@ class LcExecutor:
                 log.warning("no_place_in_time", run_id=run_id, requests=len(request_ids) - begin)
                 break
             works: Sequence[LcWork] = ()
+            began_s = time.time()
             try:
                 works = self._requests.claim_execution(run_id, ids, its_epochs, owner=self._owner, lease_s=self._lease.execution_s)
             finally:
                 self.start(works, reserved=len(ids))
+            if self._tracing is not None:
+                calls = [self._traced.get((run_id, work.request_id, work.epoch)) for work in works]
+                given = dict(zip(request_ids, epochs, strict=True))
+                self._tracing.claimed(run_id, given, [call for call in calls if call is not None], began_s=began_s)
             claimed += len(works)
         return claimed
 
@@ -280,6 +291,8 @@ class LcExecutor:
                 log.warning("calls_not_read", error=str(error))
             except Exception:
                 self._note_broken("calls_broken")
+            if self._tracing is not None:
+                self._traced |= self._tracing.begun(works)
             # Here and not on the loop: from now on this process has to live for them, and `close` waits for them.
             for work in works:
                 self._in_flight[work.run_id, work.request_id, work.epoch] = work
@@ -354,9 +367,10 @@ class LcExecutor:
             target_s=work.target_s, patience_s=patience_s, targets=settings.timeout_targets, least_s=settings.timeout_min_s
         )
         key = (work.run_id, work.request_id, work.epoch)
+        traced = self._traced.get(key)
         sent_at_s = time.time()
         try:
-            exchange = self._begun(instance, work, timeout_s, answers=lambda: self._health.answered(work.node, key))
+            exchange = self._begun(instance, work, timeout_s, traced, answers=lambda: self._health.answered(work.node, key))
         except CallFailed as error:
             return self._requeue(work, Reason(error.reason))
         self._exchanges[key] = exchange
@@ -378,6 +392,8 @@ class LcExecutor:
             self._exchanges.pop(key, None)
             if work.is_called:
                 self._callers.over(work)
+            if traced is not None:
+                traced.ends(exchange, instance, sent_at_s=sent_at_s)
         self._health.answered(work.node, key)
         finished_at_s = time.time()
         zero_s = await self._zero_of(work.run_id)
@@ -398,17 +414,28 @@ class LcExecutor:
             finished_s=finished_at_s - zero_s,
         )
 
-    def _begun(self, instance: InstanceState, work: LcWork, timeout_s: float, *, answers: Callable[[], None]) -> Exchange:
+    def _begun(
+        self,
+        instance: InstanceState,
+        work: LcWork,
+        timeout_s: float,
+        traced: TracedCall | None,
+        *,
+        answers: Callable[[], None],
+    ) -> Exchange:
         """Call the instance. `answers` is called once it begins to answer a caller: how long the rest takes is for him to say.
 
         Raises: CallFailed where there is nothing to call it with.
         """
+        told = "" if traced is None else traced.traceparent
         if work.is_called:
             over_tls = self._directory.over_tls(work.service)
-            return self._callers.begin(instance, work, over_tls=over_tls, timeout_s=timeout_s, answers=answers)
+            return self._callers.begin(instance, work, over_tls=over_tls, timeout_s=timeout_s, answers=answers, traceparent=told)
         assert self._calls is not None
         payload_kib = self._directory.payload_kib(work.service)
-        return asyncio.ensure_future(self._calls.call(instance, work, payload_kib=payload_kib, timeout_s=timeout_s))
+        return asyncio.ensure_future(
+            self._calls.call(instance, work, payload_kib=payload_kib, timeout_s=timeout_s, traceparent=told)
+        )
 
     async def _outcome_of_failure(self, work: LcWork, instance: InstanceState, error: InstanceFailed) -> Outcome:
         """Another attempt where that can do no harm, at no cost where the instance was taken away."""
@@ -485,14 +512,20 @@ class LcExecutor:
 
     async def _settle(self, ended: list[tuple[LcWork, Outcome]]) -> None:
         outcomes = [outcome for _, outcome in ended]
+        traced = []
+        if self._traced:
+            of = ((self._traced.get((work.run_id, work.request_id, work.epoch)), work, outcome) for work, outcome in ended)
+            traced = [(call, work, outcome) for call, work, outcome in of if call is not None]
         try:
-            self.broken += await asyncio.to_thread(self._kept_and_settled, self._callers.settled_first(), outcomes)
+            self.broken += await asyncio.to_thread(self._kept_and_settled, self._callers.settled_first(), outcomes, traced)
         except StoreUnavailable as error:
             log.warning("settle_waits", outcomes=len(outcomes), error=str(error))
             self._ended = ended + self._ended
             self._to_settle.set()
             await asyncio.sleep(ASK_AGAIN_S)
             return
+        for call, *_ in traced:
+            self._traced.pop((call.trace.run_id, call.trace.request_id, call.epoch), None)
         again = defaultdict[float, list[LcWork]](list)
         for work, outcome in ended:
             if outcome.event is Event.RETURN:
@@ -505,9 +538,15 @@ class LcExecutor:
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
 
-    def _kept_and_settled(self, keep: Callable[[], None], outcomes: Sequence[Outcome]) -> int:
+    def _kept_and_settled(
+        self, keep: Callable[[], None], outcomes: Sequence[Outcome], traced: Sequence[tuple[TracedCall, LcWork, Outcome]]
+    ) -> int:
+        settled = self._tracing.settling(traced) if self._tracing is not None and traced else None
         keep()
-        return settle_apart(self._requests, outcomes)
+        broken = settle_apart(self._requests, outcomes)
+        if settled is not None:
+            settled()
+        return broken
 
     async def _publish_after(self, pause_s: float, works: Sequence[LcWork]) -> None:
         await asyncio.sleep(pause_s)

@@ -16,6 +16,7 @@ from typing import Any
 
 import structlog
 
+from tango.control.be_tracing import BeTracing
 from tango.control.observe_cluster import be_identity, node_refusal, pod_class, pod_end
 from tango.control.observe_jobs import containers_of, has_ended, is_job, job_end, stuck, stuck_end, waits
 from tango.domain.jobs import LOG_TAIL_BYTES, ContainerLog
@@ -47,6 +48,7 @@ class JobPods:
         run_zero_s: Callable[[int], float],
         store_turn: asyncio.Lock,
         is_settled: Callable[[str, Json, bool], None],
+        tracing: BeTracing | None = None,
     ) -> None:
         """`run_zero_s`: as `AgentStores`. Who holds `store_turn` writes to the centre.
 
@@ -54,6 +56,7 @@ class JobPods:
         """
         self._cluster, self._watch, self._jobs, self._clock, self._settings = cluster, watch, jobs, clock, settings
         self._run_zero_s, self._store_turn, self._is_settled = run_zero_s, store_turn, is_settled
+        self._tracing = tracing
         self._ended: dict[str, tuple[Json, bool]] = {}
         """Pods by uid that have ended and are not settled, and whether they vanished."""
         self._followed: dict[str, asyncio.Task[tuple[ContainerLog, ...]]] = {}
@@ -99,6 +102,8 @@ class JobPods:
                     end = job_end(pod, deleted=deleted, run_zero_s=self._run_zero_s(_run_of(pod)), now_s=now_s)
                     if end is not None:
                         self._jobs.end([dataclasses.replace(end, logs=self._logs.get(uid, ()))])
+                        if self._tracing is not None:
+                            self._tracing.settled([end.key])
                 except StoreUnavailable:
                     raise
                 except UsageError:  # the run was deleted: nothing is left to settle, the pod goes
@@ -168,6 +173,8 @@ class JobPods:
                 )
                 async with self._store_turn:
                     await asyncio.to_thread(self._jobs.end, [end])
+                    if self._tracing is not None:
+                        await asyncio.to_thread(self._tracing.settled, [end.key])
             await self._watch.delete_pod(self._watch.name_of(pod), uid=uid)
         self._stuck_since_s = since_s
 

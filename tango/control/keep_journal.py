@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import structlog
 
+from tango.control.lc_tracing import LcTracing
 from tango.control.release_window import ReleaseWindow
 from tango.domain.requests import Batch
 from tango.domain.runs import OPEN, RunInfo, RunKind
@@ -61,8 +62,11 @@ class Keeper:
         owner: str,
         replay: ReplaySettings,
         lease: LeaseSettings,
+        tracing: LcTracing | None = None,
     ) -> None:
+        """`tracing` makes the spans of what is released, and of what a dead process left; None: nobody wants any."""
         self._journal = journal
+        self._tracing = tracing
         self._publisher = publisher
         self._clock = clock
         self._owner = owner
@@ -150,7 +154,10 @@ class Keeper:
             self._released_at_s = now_s
             self._released += released
             self._waiting += released
+        began_s = self._clock.now_s()
         self._announce(step.batches)
+        if self._tracing is not None and step.batches:
+            self._tracing.published(step.batches, began_s=began_s)
         return now_s + LONGEST_LOOK_S if step.next_due_s is None else run.started_at_s + step.next_due_s
 
     def _shed(self, now_s: float) -> None:
@@ -168,6 +175,8 @@ class Keeper:
         if not self._has_runs:
             return  # and so no request
         requeued = self._journal.requeue_expired(limit=SWEPT_AT_ONCE)
+        if self._tracing is not None and requeued:
+            self._tracing.expired(requeued)  # before it is announced, and has its next attempt
         waiting = self._journal.unclaimed(older_than_s=self._lease.unclaimed_after_s, limit=SWEPT_AT_ONCE)
         self._announce([*requeued, *waiting])
         cancelled = self._journal.cancel_stopped(limit=SWEPT_AT_ONCE)

@@ -11,6 +11,7 @@ import numpy as np
 import structlog
 
 from tango.control.be_deciders import BeDeciders
+from tango.control.be_tracing import BeTracing
 from tango.control.be_turns import BeTurns
 from tango.control.lease_holder import LeaseHolder
 from tango.control.left_waiting import be_left_waiting
@@ -80,6 +81,8 @@ class BePlacement:
     turns: BeTurns = field(default_factory=BeTurns)
     pressed: PressedNodes = field(default_factory=lambda: PressedNodes(NodeAgentSettings()))
     reasons: WaitingReasons = field(default_factory=WaitingReasons)
+    tracing: BeTracing | None = None
+    """Makes the spans of placements; None: nobody wants any."""
 
     def tick(self) -> dict[str, int]:
         """Run scheduling cycles as long as each places all of a full batch, and `MOST_TICK_S` at the most; give what they did.
@@ -176,6 +179,9 @@ class BePlacement:
             log.warning("placement_fenced", epoch=fence.epoch)
             return len(batch.pending), None
         self.reasons.note(question, plan.node)
+        if self.tracing is not None:
+            began_s = time.time() - (time.perf_counter() - begin)
+            placements = list(self.tracing.placed(placements, began_s=began_s, policy=plan.policy))
         return len(batch.pending), _Recorded(
             fence=fence,
             pending=batch.pending,
@@ -222,6 +228,8 @@ class BePlacement:
                 back.append(outcome)
         ended = self.requests.settle(back) if back else 0
         ended += self.jobs.end(hopeless) if hopeless else 0
+        if self.tracing is not None:
+            self.tracing.settled((o.run_id, o.request_id) for o in (*back, *(end.outcome for end in hopeless)))
         for cluster, services in taken.items():
             if any(state.role == ROLE for state in pauses.of(cluster)):
                 self.refusals.clear(cluster, sorted(set(services)), role=ROLE)

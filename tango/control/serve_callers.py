@@ -49,9 +49,17 @@ class ServeCallers:
         return called is None or called.call.is_repeatable
 
     def begin(
-        self, instance: InstanceState, work: LcWork, *, over_tls: bool, timeout_s: float, answers: Callable[[], None]
+        self,
+        instance: InstanceState,
+        work: LcWork,
+        *,
+        over_tls: bool,
+        timeout_s: float,
+        answers: Callable[[], None],
+        traceparent: str = "",
     ) -> asyncio.Task[Answered]:
-        """Call the instance; `answers` is called when it does. The task raises CallFailed, and is cancelled when the caller is gone."""
+        """Call the instance, with this `traceparent` or that of the call; `answers` is called when it does. The task raises CallFailed,
+        and is cancelled when the caller is gone."""
         if self._calls is None:
             self._calls = self._make()
         key = _key(work)
@@ -60,7 +68,14 @@ class ServeCallers:
             raise CallFailed(f"the call of request {key} is not there", reason=Reason.CALLER_GONE, was_sent=False)
         may_try_again = called.call.is_repeatable and work.attempt < self._settings.tries
         calling = self._calls.call(
-            instance, work, called, may_try_again=may_try_again, over_tls=over_tls, timeout_s=timeout_s, answers=answers
+            instance,
+            work,
+            called,
+            may_try_again=may_try_again,
+            over_tls=over_tls,
+            timeout_s=timeout_s,
+            answers=answers,
+            traceparent=traceparent,
         )
         task = asyncio.ensure_future(calling)
         self._under_way[key, work.epoch] = task

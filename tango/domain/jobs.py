@@ -22,6 +22,7 @@ from tango.domain.literal_secrets import looks_secret
 from tango.domain.refusals import RefusalState
 from tango.domain.requests import RequestState
 from tango.domain.tenants import DEFAULT_TENANT
+from tango.domain.tracing import TRACEPARENT_VARIABLE
 from tango.errors import KeyTaken, RequestRejected
 
 MOST_BYTES = 64 * 1024
@@ -260,7 +261,7 @@ _CONTENT = ("service", "command", "args", "deadline_s", "retries", "retry_on", "
 def refuse_other_content(sent: NewJob, known: Job) -> None:
     """Raises: KeyTaken where `known`, which has the key of `sent`, asked for something else; the message names the members."""
     others = [name for name in _CONTENT if getattr(sent, name) != getattr(known, name)]
-    if dict(sent.env) != dict(known.env):
+    if _told(sent.env) != _told(known.env):
         others.append("env")
     if others:
         raise KeyTaken(
@@ -268,6 +269,11 @@ def refuse_other_content(sent: NewJob, known: Job) -> None:
             "send what was sent first, or take another key",
             first=str(known.key),
         )
+
+
+def _told(env: Env) -> dict[str, str]:
+    """Without the trace of who sends it, which is another one each time."""
+    return {name: value for name, value in env if name != TRACEPARENT_VARIABLE}
 
 
 def progress_of(message: str) -> Progress | None:

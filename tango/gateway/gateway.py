@@ -20,6 +20,7 @@ from tango.gateway.intake import GatewayIntake
 from tango.gateway.lookout import Lookout
 from tango.gateway.outlook import Outlook
 from tango.gateway.problems import Problem, Trouble
+from tango.gateway.tracing import GatewayTracing
 from tango.gateway.view import ClusterView, GatewayJournal, view_of
 from tango.gateway.waiting import WaitingCallers
 from tango.ports.messages import Publisher
@@ -51,13 +52,16 @@ class Gateway:
         *,
         settings: GatewaySettings,
         calls: CallSettings,
+        tracing: GatewayTracing | None = None,
     ) -> None:
+        """`tracing` makes the spans of calls; None: nobody wants any."""
         self.cluster, self.journal, self.callers, self.answer_to = cluster, journal, callers, answer_to
         self.settings, self.calls = settings, calls
         self.door = Door(settings)
         self.outlook = Outlook()
         self.lookout = Lookout(cluster, journal, settings)
-        self.intake = GatewayIntake(cluster, journal, publisher, callers, settings)
+        self.tracing = tracing
+        self.intake = GatewayIntake(cluster, journal, publisher, callers, settings, tracing)
         self.view = ClusterView()
         self.is_stopping = False
         self._seen_at_s = self._looked_at_s = -VIEW_MAX_AGE_S

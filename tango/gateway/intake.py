@@ -21,6 +21,7 @@ from tango.domain.identity import RequestKey
 from tango.domain.requests import Batch, Reason, batches_of
 from tango.domain.services import ServiceClass
 from tango.errors import BrokerUnavailable, TangoError
+from tango.gateway.tracing import GatewayTracing
 from tango.gateway.waiting import Waiting, WaitingCallers
 from tango.ports.callers import CallerRequests
 from tango.ports.messages import Publisher
@@ -55,10 +56,16 @@ class GatewayIntake:
     """The intake of one cluster's gateway. Its methods are called in the thread of the event loop."""
 
     def __init__(
-        self, cluster: str, journal: CallerRequests, publisher: Publisher, callers: WaitingCallers, settings: GatewaySettings
+        self,
+        cluster: str,
+        journal: CallerRequests,
+        publisher: Publisher,
+        callers: WaitingCallers,
+        settings: GatewaySettings,
+        tracing: GatewayTracing | None = None,
     ) -> None:
         self._cluster, self._journal, self._publisher, self._callers = cluster, journal, publisher, callers
-        self._settings = settings
+        self._settings, self._tracing = settings, tracing
         self._loop = asyncio.get_running_loop()
         self._arrivals: queue.SimpleQueue[_Arrival | _Withdrawal | None] = queue.SimpleQueue()
         self._told: queue.SimpleQueue[Sequence[Batch] | None] = queue.SimpleQueue()
@@ -136,6 +143,9 @@ class GatewayIntake:
             for arrival, of in zip(arrivals, accepted, strict=True)
             if of.is_new
         ]
+        if new and self._tracing is not None:
+            pairs = zip(arrivals, accepted, strict=True)
+            self._tracing.accepted([(of.key, arrival.request.call.headers) for arrival, of in pairs if of.is_new])
         if new:
             self._told.put(batches_of(new))
         self._loop.call_soon_threadsafe(self._accepted, list(zip(arrivals, accepted, strict=True)))
@@ -177,6 +187,7 @@ class GatewayIntake:
                 time.sleep(TELL_AGAIN_S)
 
     def _is_told(self, batches: Sequence[Batch]) -> bool:
+        began_s = time.time()
         try:
             self._publisher.arrivals(batches)
         except BrokerUnavailable as error:
@@ -187,6 +198,8 @@ class GatewayIntake:
         except Exception:  # the keeper finds what was not told
             log.exception("tell_broken", cluster=self._cluster)
         self.is_broker_away = False
+        if self._tracing is not None:
+            self._tracing.published(batches, began_s=began_s)
         return True
 
 

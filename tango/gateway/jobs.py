@@ -17,7 +17,8 @@ from tango.errors import DependencyError, KeyTaken, NotOpen, RequestRejected, Us
 from tango.gateway.bodies import expects_nothing, held_body
 from tango.gateway.gateway import Gateway
 from tango.gateway.problems import Problem, Trouble
-from tango.gateway.told import json_response, note
+from tango.gateway.told import TRACED, json_response, note
+from tango.gateway.tracing import TracedArrival
 
 T = TypeVar("T")
 
@@ -81,7 +82,7 @@ class JobCalls:
             if isinstance(order, dict) and not order.get("cluster"):
                 order["cluster"] = gateway.cluster
             try:
-                submitted = await self._asked(lambda jobs: jobs.submit(new_job_of(order, tenant=tenant)))
+                submitted = await self._asked(lambda jobs: jobs.submit(_new_job(order, tenant, request.get(TRACED))))
             except UsageError as error:
                 raise Problem(Trouble.UNKNOWN_SERVICE, str(error)) from error
             except KeyTaken as error:
@@ -171,6 +172,11 @@ class JobCalls:
         except DependencyError as error:
             self._away_until_s = loop.time() + AWAY_S
             raise away from error
+
+
+def _new_job(order: Any, tenant: str, traced: TracedArrival | None) -> NewJob:
+    job = new_job_of(order, tenant=tenant)
+    return job if traced is None else traced.in_job(job)
 
 
 def _order_of(body: bytes) -> Any:

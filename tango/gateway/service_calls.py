@@ -23,7 +23,7 @@ from tango.gateway.bodies import expects_nothing, held_body
 from tango.gateway.gateway import Gateway
 from tango.gateway.headers import PRINTABLE, Sorting, forwarded, given_back, wishes_of
 from tango.gateway.problems import REQUEST_HEADER, Problem, Trouble, ended_in_vain, in_vain
-from tango.gateway.told import accepted_response, note, without_type
+from tango.gateway.told import TRACED, accepted_response, note, without_type
 from tango.gateway.waiting import Answering, Failed, Outcome, Waiting
 
 AT_ONCE_BYTES = 64 << 10
@@ -51,6 +51,8 @@ class ServiceRoutes:
         wishes = wishes_of(request.headers)
         headers = forwarded(request.headers, scheme=request.scheme, peer=request.remote)
         kept, held = self._sorting.of(headers, preserve_host=service.preserve_host)
+        if (traced := request.get(TRACED)) is not None:
+            kept, held = traced.told(kept, held)
         is_repeatable = request.method in IDEMPOTENT if wishes.may_repeat is None else wishes.may_repeat
         # Of a caller who does not wait nothing is held: the gateway may be another one when his request is served.
         has_held = bool(held) and not wishes.is_async

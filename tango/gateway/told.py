@@ -16,10 +16,12 @@ from tango.errors import KeyTaken, NotOpen, StoreUnavailable
 from tango.gateway.gateway import Gateway
 from tango.gateway.problems import PROBLEM_HEADER, REQUEST_HEADER, Problem, Trouble
 from tango.gateway.protocol import CallersProtocol
+from tango.gateway.tracing import CALLER_GONE_STATUS, TracedArrival
 
 log = structlog.get_logger(__name__)
 
 _NOTES = web.RequestKey("notes", dict[str, Any])
+TRACED = web.RequestKey("traced", TracedArrival)
 _UNTYPED = web.ResponseKey("untyped", bool)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -53,14 +55,19 @@ def telling(gateway: Gateway) -> Any:
     async def tell(request: web.Request, handler: Handler) -> web.StreamResponse:
         # Not the loop's clock, which uvloop reads once a turn, in whole milliseconds.
         began_s = time.perf_counter()
-        status, word = 499, ""  # as nginx writes of callers that were gone before there was an answer
+        traced = gateway.tracing and gateway.tracing.arrives(request.method, request.path, request.headers, scheme=request.scheme)
+        if traced:
+            request[TRACED] = traced
+        status, word = CALLER_GONE_STATUS, ""  # as nginx writes of callers that were gone before there was an answer
         try:
             response = await _told(gateway, request, handler)
             status, word = response.status, response.headers.get(PROBLEM_HEADER, "")
             return response
         finally:
+            notes = request.get(_NOTES, {})
+            if traced and gateway.tracing:
+                gateway.tracing.answered(traced, status=status, problem=word, notes=notes)
             if gateway.settings.access_log:
-                notes = request.get(_NOTES, {})
                 log.info(
                     "request",
                     cluster=gateway.cluster,

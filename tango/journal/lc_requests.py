@@ -20,6 +20,7 @@ from tango.domain.runs import DecisionRecord
 from tango.domain.services import ServiceClass
 from tango.domain.snapshot import FleetSnapshot
 from tango.domain.state_lists import OPEN_STATES, listed
+from tango.domain.tracing import TRACEPARENT, Track
 from tango.journal.attempts import lives_on, note_ended
 from tango.journal.counted import Ended, count_ended
 from tango.journal.database import Connection
@@ -60,6 +61,12 @@ UPDATE request SET state = ?, epoch = ?, attempt = ?, target_cluster = ?, node =
 WHERE run_id = ? AND request_id = ?
 """
 _CLAIMED = f"request_id, {COPY}, service, due_s, target_s, cpu_work_s, memory_mib, patience_s, tenant"
+_TRACK = """
+SELECT r.request_id, r.epoch, r.attempt, r.due_s, r.service, r.waits_from_s, r.dispatched_at_s, r.target_cluster, r.node,
+       c.method, c.headers
+FROM json_each(?1) v CROSS JOIN request r ON r.run_id = ?2 AND r.request_id = v.value
+LEFT JOIN call c ON c.run_id = r.run_id AND c.request_id = r.request_id
+"""
 _CLAIM = "UPDATE request SET state = ?, owner = ?, lease_until_s = ? WHERE run_id = ? AND request_id = ?"
 
 
@@ -337,6 +344,40 @@ class LcRequests(JournalPart):
             return works
 
         return [work for told in chunks(wanted, self._chunk_rows) for work in self._database.write(partial(claim, told=told))]
+
+    def tracks(self, run_id: int, request_ids: Sequence[int]) -> dict[int, Track]:
+        """From the rows, and the headers of their calls."""
+        wanted = orjson.dumps(sorted({int(k) for k in request_ids})).decode()
+
+        def read(connection: Connection) -> list[Row]:
+            return connection.execute(_TRACK, (wanted, run_id)).fetchall()
+
+        return {
+            request_id: Track(
+                epoch=epoch,
+                attempt=attempt,
+                due_s=due_s,
+                service=service,
+                waits_from_s=waits_from_s,
+                dispatched_at_s=dispatched_at_s,
+                node=None if node is None else NodeKey(cluster, node),
+                method=method or "",
+                traceparent=next((v for name, v in orjson.loads(headers or "[]") if name.lower() == TRACEPARENT), ""),
+            )
+            for (
+                request_id,
+                epoch,
+                attempt,
+                due_s,
+                service,
+                waits_from_s,
+                dispatched_at_s,
+                cluster,
+                node,
+                method,
+                headers,
+            ) in self._database.read(read)
+        }
 
     def _work(
         self, run_id: int, arrivals: LcArrivals, plan: LcPlan, snapshot: FleetSnapshot, k: int, epoch: int, *, planned_s: float

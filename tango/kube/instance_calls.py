@@ -8,10 +8,11 @@ from collections.abc import Awaitable
 from tango.domain.identity import PodKey
 from tango.domain.observations import InstanceState
 from tango.domain.requests import LcWork, Reason
+from tango.domain.tracing import TRACEPARENT
 from tango.errors import InstanceFailed
 from tango.kube.http_exchange import HttpAnswer, HttpConnections, Origin
 from tango.kube.signing import Signing
-from tango.ports.instances import Served
+from tango.ports.instances import WORK_PATH, Served
 
 CONNECT_TIMEOUT_S = 2.0
 """Seconds to open a connection to a pod; a pod that takes longer is down or behind a dropped packet. Chosen, not measured."""
@@ -27,7 +28,9 @@ class HttpInstanceCalls:
         self._sign = Signing(key)
         self._connections = HttpConnections(connect_timeout_s=CONNECT_TIMEOUT_S, max_answer_bytes=MAX_ANSWER_BYTES)
 
-    def call(self, instance: InstanceState, work: LcWork, *, payload_kib: float, timeout_s: float) -> Awaitable[Served]:
+    def call(
+        self, instance: InstanceState, work: LcWork, *, payload_kib: float, timeout_s: float, traceparent: str = ""
+    ) -> Awaitable[Served]:
         """Send one request. It is sent once: whether it may run again is decided by its epoch, not here.
 
         Where a connection is idle it is sent at once, without a task of its own. Who awaits it gets InstanceFailed with a reason: timed
@@ -36,9 +39,10 @@ class HttpInstanceCalls:
         pod = PodKey(work.node.cluster, instance.pod)
         origin = Origin(instance.pod_ip, instance.port)
         signed = "\r\n".join(f"{name}: {value}" for name, value in self._sign.headers(work, pod))
+        told = f"{TRACEPARENT}: {traceparent}\r\n" if traceparent else ""
         request = (
-            f"POST /v1/work HTTP/1.1\r\nHost: {origin.host}:{origin.port}\r\nContent-Length: 0\r\n"
-            f"{signed}\r\n"
+            f"POST {WORK_PATH} HTTP/1.1\r\nHost: {origin.host}:{origin.port}\r\nContent-Length: 0\r\n"
+            f"{signed}\r\n{told}"
             f"Tango-Cpu-Work-S: {work.cpu_work_s:.6f}\r\nTango-Memory-Mib: {work.memory_mib:.1f}\r\n"
             f"Tango-Entry-Cluster: {work.entry_cluster}\r\nTango-Payload-Kib: {payload_kib:.3f}\r\n\r\n"
         ).encode("latin-1")

@@ -23,6 +23,7 @@ from tango.domain.calls import HOP_BY_HOP, Answer, AnswerTo, CalledWork, Headers
 from tango.domain.identity import PodKey, RequestKey
 from tango.domain.observations import InstanceState
 from tango.domain.requests import LcWork, Reason
+from tango.domain.tracing import TRACEPARENT
 from tango.errors import CallFailed
 from tango.kube.instance_calls import CONNECT_TIMEOUT_S
 from tango.kube.signing import Signing
@@ -68,6 +69,7 @@ class HttpServiceCalls:
         over_tls: bool,
         timeout_s: float,
         answers: Callable[[], None],
+        traceparent: str = "",
     ) -> Answered:
         """One HTTP request to the pod, one to the gateway, and one before both where it holds headers. `timeout_s` bounds all together."""
         passage = _Passage(self, work, called)
@@ -75,7 +77,7 @@ class HttpServiceCalls:
         try:
             async with asyncio.timeout(timeout_s):
                 held = await self._held(called, work) if called.call.has_held else ()
-                async with self._asked(instance, work, called, held, over_tls) as response:
+                async with self._asked(instance, work, called, held, over_tls, traceparent) as response:
                     answers()
                     if may_try_again and response.status >= 500:
                         raise CallFailed(
@@ -152,11 +154,15 @@ class HttpServiceCalls:
         """Read when the first instance speaks TLS. Raises: OSError for a file that cannot be read, or has no certificate."""
         return ssl.create_default_context(cafile=self._ca_file or None)
 
-    def _asked(self, instance: InstanceState, work: LcWork, called: CalledWork, held: Headers, over_tls: bool) -> Any:
+    def _asked(
+        self, instance: InstanceState, work: LcWork, called: CalledWork, held: Headers, over_tls: bool, traceparent: str
+    ) -> Any:
         call = called.call
+        sent = [*call.headers, *held]
+        if traceparent:
+            sent = [*(of for of in sent if of[0].lower() != TRACEPARENT), (TRACEPARENT, traceparent)]
         headers = [
-            *call.headers,
-            *held,
+            *sent,
             *self._sign.headers(work, PodKey(work.node.cluster, instance.pod)),
             ("Tango-Entry-Cluster", work.entry_cluster),
             # What the synthetic workload asks for, and others do not look at.

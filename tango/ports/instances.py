@@ -10,6 +10,9 @@ from tango.domain.calls import Answer, CalledWork
 from tango.domain.observations import InstanceState
 from tango.domain.requests import LcWork, Reason
 
+WORK_PATH = "/v1/work"
+"""Where instances of the synthetic workload are called."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Served:
@@ -39,9 +42,11 @@ class ServiceCalls(Protocol):
         over_tls: bool,
         timeout_s: float,
         answers: Callable[[], None],
+        traceparent: str = "",
     ) -> Answered:
         """Send the call, and its answer on as it comes. An answer of 500 and above counts as a failure while it `may_try_again`.
-        `over_tls`: the instance has a certificate of its service's name. `answers` is called when its answer has begun to come.
+        `over_tls`: the instance has a certificate of its service's name.
+        `answers` is called when its answer has begun to come. `traceparent`: in place of what the call has; empty: as it has it.
 
         Raises: CallFailed with the reason instance-unreachable, service-error, answer-cut or timed-out.
         """
@@ -59,8 +64,11 @@ class ServiceCalls(Protocol):
 class InstanceCalls(Protocol):
     """LC requests over HTTP to an instance's pod address."""
 
-    def call(self, instance: InstanceState, work: LcWork, *, payload_kib: float, timeout_s: float) -> Awaitable[Served]:
-        """Send one request; who awaits it has the answer. Never retried here: a retry is a new epoch.
+    def call(
+        self, instance: InstanceState, work: LcWork, *, payload_kib: float, timeout_s: float, traceparent: str = ""
+    ) -> Awaitable[Served]:
+        """Send one request; who awaits it has the answer. Never retried here: a retry is a new epoch. `traceparent`: in which trace it is;
+        empty: in none.
 
         Raises: InstanceFailed with the reason instance-unreachable, instance-refused or timed-out.
         """

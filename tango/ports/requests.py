@@ -18,6 +18,7 @@ from tango.domain.plans import BePlan, LcPlan
 from tango.domain.requests import Batch, LcArrivals, LcWork
 from tango.domain.runs import DecisionRecord, PendingRequests, Placement
 from tango.domain.snapshot import FleetSnapshot
+from tango.domain.tracing import BeTrack, Track
 from tango.ports.leases import Fence
 
 
@@ -98,6 +99,11 @@ class LcRequests(Protocol):
         self, run_id: int, request_ids: Sequence[int], epochs: Sequence[int], *, owner: str, lease_s: float
     ) -> list[LcWork]:
         """dispatched → running for rows with these epochs; rows that another worker has claimed are not given."""
+        ...
+
+    def tracks(self, run_id: int, request_ids: Sequence[int]) -> dict[int, Track]:
+        """What their rows and calls say for their traces; those that are not here any more are missing. Reads only, and only where
+        distributed traces are on."""
         ...
 
     def heartbeat(self, owner: str, *, lease_s: float) -> None:
@@ -185,4 +191,9 @@ class BeRequests(Protocol):
 
     def unclaimed(self, *, older_than_s: float, limit: int) -> list[Batch]:
         """Batches of BE requests that have been `released` for longer: their message may be lost, so they are published again."""
+        ...
+
+    def tracks(self, run_id: int, request_ids: Sequence[int]) -> dict[int, BeTrack]:
+        """What their rows and attempts say for their traces; those that there are not are missing. Reads only, and only where distributed
+        traces are on."""
         ...

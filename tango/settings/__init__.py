@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     )
     from tango.settings.simulated import SimulationSettings
     from tango.settings.simulation import SimSettings
+    from tango.settings.tracing import TracingSettings
     from tango.settings.whole import Settings
 
 __all__ = [
@@ -51,9 +52,10 @@ __all__ = [
     "SimulationSettings",
     "StoreSettings",
     "TickSettings",
+    "TracingSettings",
 ]
 
-_MODULES = ("decisions", "runs", "simulation", "simulated", "callers", "clusters", "metrics", "whole")
+_MODULES = ("decisions", "runs", "simulation", "simulated", "callers", "clusters", "metrics", "tracing", "whole")
 """Where groups are looked for, in this order: those of decisions first, so that who asks for one of them loads no other."""
 
 

@@ -10,6 +10,7 @@ from tango.settings.decisions import OutlierSettings
 from tango.settings.metrics import MetricsSettings
 from tango.settings.runs import CancelSettings, HostSettings, ReplaySettings, RetentionSettings, StoreSettings, TickSettings
 from tango.settings.simulated import SimulationSettings
+from tango.settings.tracing import TracingSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,3 +62,5 @@ class Settings(SimulationSettings):
     """Calls to Kubernetes."""
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
     """The scrape of metrics."""
+    tracing: TracingSettings = field(default_factory=TracingSettings)
+    """Distributed traces of requests."""

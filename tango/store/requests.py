@@ -11,11 +11,12 @@ from __future__ import annotations
 from tango.settings import JobSettings, LeaseSettings, StoreSettings
 from tango.store.attempts import StoreAttempts
 from tango.store.be_requests import BeRequests
+from tango.store.be_tracks import BeTracks
 from tango.store.database import Database
 from tango.store.releases import Releases
 
 
-class PostgresRequestStore(Releases, BeRequests, StoreAttempts):
+class PostgresRequestStore(Releases, BeRequests, StoreAttempts, BeTracks):
     """The request store on PostgreSQL: every method takes and returns many rows, and may be called from any thread or process."""
 
     def __init__(

@@ -473,6 +473,15 @@ UP = _metric(
 COLLECT = _metric(
     "tango_collect_seconds", MetricKind.GAUGE, "seconds", Source.EXPORTER, "Time that reading this part took last.", "part"
 )
+SPANS = _metric(
+    "tango_spans_total",
+    MetricKind.COUNTER,
+    "spans",
+    Source.PROCESSES,
+    "Spans of distributed traces: `exported`, `failed` (the collector did not take them) or `dropped` (no room was left, or no time as the "
+    "process ended).",
+    "outcome",
+)
 SERIES_FOLDED = _metric(
     "tango_series_folded_total",
     MetricKind.COUNTER,

@@ -31,7 +31,9 @@ class SimulatedCalls:
         self._cluster, self._kubelets, self._timeline = cluster, kubelets, timeline
         self._network, self._dice, self._served = network, dice, served
 
-    async def call(self, instance: InstanceState, work: LcWork, *, payload_kib: float, timeout_s: float) -> Served:
+    async def call(
+        self, instance: InstanceState, work: LcWork, *, payload_kib: float, timeout_s: float, traceparent: str = ""
+    ) -> Served:
         """One exchange."""
         there = work.node.cluster
         try:

@@ -252,6 +252,22 @@ def test_the_way_of_a_be_request_is_kept_with_the_decisions_that_placed_it(datab
     assert phases == [(of_second, waited_s, again_s, waits_s - waited_s, again_s - waits_s, None)]
 
 
+def test_what_is_known_of_a_request_for_its_trace_has_all_its_attempts(world: StoreWorld) -> None:
+    """In order, each with how it ended, whoever ended it; requests that there are not are missing."""
+    run_id = _pending(world, 2)
+    _place(world, limit=1)
+    world.requests.settle([requeue(run_id, 0, 1, reason=Reason.EVICTED)])
+    _place(world, limit=1)
+    world.requests.settle([success(run_id, 0, 2)])
+
+    found = world.requests.tracks(run_id, [0, 1, 77])
+
+    assert sorted(found) == [0, 1]
+    assert (found[0].state, found[0].due_s, found[0].traceparent) == ("succeeded", 0.0, "")
+    assert [(a.epoch, a.node and a.node.cluster, a.reason) for a in found[0].attempts] == [(1, "c1", "evicted"), (2, "c1", "")]
+    assert (found[1].state, found[1].attempts) == ("pending", [])
+
+
 def test_a_result_of_an_older_epoch_is_refused(world: StoreWorld) -> None:
     """Who lost the lease has lost the result: the row waits for the newer epoch."""
     run_id = _pending(world, 1)

@@ -322,6 +322,24 @@ def test_an_attempt_tells_its_way_in_time_and_the_decision_that_gave_it_out(worl
     assert second.released_at_s == pytest.approx(first.ended_at_s, abs=0.05)
 
 
+def test_what_is_known_of_a_request_for_its_trace_is_of_its_present_attempt(world: JournalWorld) -> None:
+    """Since when it waits, when it was given out and where; what is not here is missing."""
+    run_id = world.released(WEB, CHAT)
+    world.dispatch(run_id, [1], node=0)
+
+    found = world.journal.tracks(run_id, [0, 1, 77])
+
+    assert sorted(found) == [0, 1]
+    waits, given_out = found[0], found[1]
+    assert (waits.epoch, waits.attempt, waits.due_s, waits.service) == (0, 0, 0.0, "web")
+    assert (waits.node, waits.dispatched_at_s, waits.method, waits.traceparent) == (None, None, "", "")
+    assert (given_out.epoch, given_out.attempt, given_out.node) == (1, 1, NodeKey("c1", "c1-n1"))
+    assert waits.waits_from_s is not None
+    assert given_out.waits_from_s is not None
+    assert given_out.dispatched_at_s is not None
+    assert given_out.waits_from_s < given_out.dispatched_at_s
+
+
 def test_a_result_of_an_older_epoch_is_refused(world: JournalWorld) -> None:
     """Who lost the lease has lost the result: the row waits for the newer epoch."""
     run_id = world.released(WEB)

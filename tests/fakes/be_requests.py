@@ -8,15 +8,16 @@ from dataclasses import replace
 
 import numpy as np
 
-from tango.domain.identity import parts_of_pod, pod_in
+from tango.domain.identity import NodeKey, parts_of_pod, pod_in
 from tango.domain.jobs import JobPod, NewJob
 from tango.domain.lifecycle import IN_FLIGHT, Event, Outcome, states_before
 from tango.domain.plans import BePlan
-from tango.domain.requests import Batch, Reason
+from tango.domain.requests import Batch, Reason, RequestState
 from tango.domain.runs import OPEN, DecisionRecord, PendingRequests, Placement
 from tango.domain.services import ServiceClass
 from tango.domain.snapshot import FleetSnapshot
 from tango.domain.snapshot_assembly import pending_columns
+from tango.domain.tracing import TRACEPARENT_VARIABLE, AttemptTrack, BeTrack
 from tango.errors import Fenced
 from tango.ports.leases import Fence
 from tango.ports.requests import Released
@@ -190,6 +191,37 @@ class MemoryBeRequests:
                     row.started_s = started_at_s - zero_s if row.started_s is None else row.started_s
                     counted += 1
         return counted
+
+    def tracks(self, run_id: int, request_ids: Sequence[int]) -> dict[int, BeTrack]:
+        """Without the times, which this world does not keep, but for when each attempt ended."""
+        with self._state.lock:
+            zero_s = self._state.runs[run_id].info.started_at_s or 0.0
+            return {
+                row.request_id: BeTrack(
+                    state=row.state,
+                    service=row.service,
+                    entry_cluster=row.cluster,
+                    due_s=row.due_s,
+                    reason=row.reason,
+                    traceparent=dict(row.job.asked.env).get(TRACEPARENT_VARIABLE, "") if row.job else "",
+                    attempts=[
+                        AttemptTrack(
+                            epoch=a.epoch,
+                            node=NodeKey(a.cluster, a.node) if a.node else None,
+                            pod=a.pod,
+                            released_s=None,
+                            dispatched_s=None,
+                            started_s=None,
+                            finished_s=None,
+                            ended_s=a.ended_at_s - zero_s,
+                            reason="" if a.outcome == RequestState.SUCCEEDED else a.reason or a.outcome,
+                        )
+                        for a in sorted(self._state.attempts, key=lambda a: a.epoch)
+                        if (a.run_id, a.request_id) == (run_id, row.request_id)
+                    ],
+                )
+                for row in self._be(self._state.requests(run_id, request_ids))
+            }
 
     def _older(self, row: Row) -> tuple[tuple[str, str], ...]:
         """Of ended epochs, but for clusters that are taken for lost."""

@@ -22,7 +22,9 @@ from tango.errors import BrokerUnavailable
 from tango.gateway.answers import AnswerListener
 from tango.gateway.gateway import Gateway
 from tango.gateway.server import Routes, answers_runner, callers_runner, listen, listen_at_path
+from tango.gateway.tracing import GatewayTracing
 from tango.gateway.waiting import WaitingCallers
+from tango.ports.spans import NO_SPANS, Spans
 from tango.settings import CallSettings, GatewaySettings
 from tests.fakes.caller_requests import MemoryCallers
 from tests.fakes.publisher import RecordingPublisher
@@ -187,6 +189,7 @@ async def gateway_rig(
     settings: GatewaySettings | None = None,
     calls: CallSettings | None = None,
     further: Callable[[Gateway], Sequence[Routes]] = lambda _: (),
+    spans: Spans = NO_SPANS,
 ) -> AsyncIterator[Rig]:
     """A gateway of c1, by default with `web` (100 ms), `chat` (400 ms), one instance of each, and a BE service."""
     settings = settings or GatewaySettings(access_log=False)
@@ -211,7 +214,8 @@ async def gateway_rig(
     answer_to = AnswerTo(address=f"unix:{path}", key="of-this-process")
     answers = answers_runner(AnswerListener(room, key=answer_to.key))
     await listen_at_path(answers, path)
-    gateway = Gateway("c1", journal, worker, room, answer_to, settings=settings, calls=calls or CallSettings())
+    tracing = GatewayTracing(spans, lambda run_id: 0.0, cluster="c1") if spans.is_on else None
+    gateway = Gateway("c1", journal, worker, room, answer_to, settings=settings, calls=calls or CallSettings(), tracing=tracing)
     await gateway.start()
     runner = callers_runner(gateway, *further(gateway))
     port = await listen(runner, host="127.0.0.1", port=0)

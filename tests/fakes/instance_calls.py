@@ -17,6 +17,7 @@ class Call(NamedTuple):
     work: LcWork
     payload_kib: float
     timeout_s: float
+    traceparent: str
 
 
 class ScriptedCalls:
@@ -35,12 +36,14 @@ class ScriptedCalls:
         self.probes: list[InstanceState] = []
         self._held: list[asyncio.Future[None]] = []
 
-    async def call(self, instance: InstanceState, work: LcWork, *, payload_kib: float, timeout_s: float) -> Served:
+    async def call(
+        self, instance: InstanceState, work: LcWork, *, payload_kib: float, timeout_s: float, traceparent: str = ""
+    ) -> Served:
         """Note the call, then answer."""
         held = asyncio.get_running_loop().create_future() if self.holding else None
         if held is not None:
             self._held.append(held)
-        self.calls.append(Call(instance, work, payload_kib, timeout_s))
+        self.calls.append(Call(instance, work, payload_kib, timeout_s, traceparent))
         if held is not None:
             await held
         if work.request_id in self.failures:

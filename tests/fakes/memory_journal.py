@@ -21,6 +21,7 @@ from tango.domain.services import Service, ServiceClass
 from tango.domain.shares import AttemptCopy, DecisionCopy, LcInFlight, LcWait, PublishedFleet, RequestCopy, ShareRows, Shipment
 from tango.domain.snapshot import FleetSnapshot
 from tango.domain.tokens import KnownToken
+from tango.domain.tracing import Track
 from tango.errors import StoreUnavailable, UsageError
 from tango.ports.requests import Dispatched, Released, StartHere
 from tango.settings import JournalSettings, LcSettings
@@ -207,6 +208,23 @@ class MemoryJournal:
                     self._tell(row)
                     claimed.append(_work(self._cluster, row))
         return claimed
+
+    def tracks(self, run_id: int, request_ids: Sequence[int]) -> dict[int, Track]:
+        """Without calls."""
+        with self._lock:
+            return {
+                row.request_id: Track(
+                    epoch=row.epoch,
+                    attempt=row.attempt,
+                    due_s=row.due_s,
+                    service=row.service,
+                    waits_from_s=row.waits_from_s or None,
+                    dispatched_at_s=row.dispatched_at_s,
+                    node=None if row.node is None else NodeKey(row.target_cluster or "", row.node),
+                )
+                for request_id in request_ids
+                if (row := self.rows.get((run_id, request_id))) is not None
+            }
 
     def heartbeat(self, owner: str, *, lease_s: float) -> None:
         """From now on."""

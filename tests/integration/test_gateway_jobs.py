@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,14 @@ from tango.control.jobs import Jobs
 from tango.domain.identity import RequestKey
 from tango.domain.jobs import ContainerLog, JobEnd
 from tango.domain.lifecycle import Event, Outcome
+from tango.domain.tracing import TraceContext
 from tango.errors import StoreUnavailable
 from tango.gateway.jobs import AWAY_S, JobCalls
+from tango.ports.spans import NO_SPANS, Spans
 from tests.fakes.control_world import ControlWorld, control_world
 from tests.fakes.faulty import Faulty
 from tests.fakes.gateway_rig import BLUE, TOKEN, Rig, gateway_rig
+from tests.fakes.span_trees import SpansInMemory, facts, named
 from tests.fakes.store_world import BATCH
 
 Json = dict[str, Any]
@@ -47,12 +50,21 @@ class JobsRig:
 
 
 @pytest.fixture
-async def jobs(tmp_path: Path) -> AsyncIterator[JobsRig]:
-    """Of cluster c1."""
+def spans() -> Iterator[SpansInMemory]:
+    """All requests have traces."""
+    made = SpansInMemory()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+async def jobs(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[JobsRig]:
+    """Of cluster c1; with traces where the test asks for the spans."""
+    spans: Spans = request.getfixturevalue("spans") if "spans" in request.fixturenames else NO_SPANS
     world = control_world()
     store = Faulty(world.jobs)
     use_case = Jobs(store=store, publisher=world.publisher, refusals=world.refusals)  # type: ignore[arg-type]
-    async with gateway_rig(tmp_path, further=lambda gateway: [JobCalls(gateway, lambda: use_case)]) as rig:
+    async with gateway_rig(tmp_path, further=lambda gateway: [JobCalls(gateway, lambda: use_case)], spans=spans) as rig:
         yield JobsRig(rig, world, store)
 
 
@@ -72,6 +84,26 @@ async def test_a_job_is_sent_looked_at_read_and_cancelled(jobs: JobsRig) -> None
     assert (log[0], log[2], log[1]["Tango-Log-Whole"]) == (200, b"the end\n", "yes")
     assert (gone[0], gone[1]["state"]) == (200, "cancelled")
     assert [job["job"] for job in listed[1]] == [cancelled["job"], sent["job"]]
+
+
+async def test_a_job_that_is_sent_in_a_trace_has_the_gateways_span_above_it(jobs: JobsRig, spans: SpansInMemory) -> None:
+    """In its environment, where whoever places it finds it. One that brings its own keeps it, and sending it again is the same job."""
+    said = TraceContext(0x4BF92F3577B34DA6A3CE929D0E0E4736, 0x00F067AA0BA902B7)
+    order, header = {"service": BATCH.name, "env": {"A": "b"}}, {"traceparent": str(said)}
+    own = {"TRACEPARENT": str(said._replace(span_id=5))}
+
+    _, sent = await jobs.call("POST", "/jobs", {**order, "key": "k"}, token=TOKEN, headers=header)
+    again, _ = await jobs.call("POST", "/jobs", {**order, "key": "k"}, token=TOKEN)
+    _, brought = await jobs.call("POST", "/jobs", {"service": BATCH.name, "env": own}, token=TOKEN, headers=header)
+    await jobs.call("GET", "/jobs", token=TOKEN, headers=header)
+
+    (first, *_), told = named(spans.finished(), "POST /jobs"), TraceContext.parsed(sent["env"]["TRACEPARENT"])
+    assert first.context is not None
+    assert first.parent is not None
+    assert told == TraceContext(said.trace_id, first.context.span_id)
+    assert (first.parent.span_id, facts(first)["http.response.status_code"]) == (said.span_id, 201)
+    assert (again, brought["env"]) == (200, own)
+    assert {span.name for span in spans.exported} == {"POST /jobs"}
 
 
 async def test_the_same_key_is_one_job_as_member_and_as_header(jobs: JobsRig) -> None:

@@ -6,6 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from tango.domain.tracing import Sampling
+from tests.fakes.collector import Collector
+from tests.fakes.span_trees import named, trace_id_of, trees
+from tests.integration.conftest import RATIO
 from tests.integration.live_stack import LiveStack
 from tests.waiting import until
 
@@ -58,10 +62,52 @@ def test_killed_processes_lose_no_request(single_stack: LiveStack, trace: Path, 
     assert [restarts[process] for process in (first, second)] == [before[process] + 1 for process in (first, second)]
 
 
-def test_no_pod_of_a_finished_run_is_left(single_stack: LiveStack, trace: Path) -> None:
-    """When a run has ended, the clusters hold LC instances and no BE pod."""
+@pytest.fixture(scope="module")
+def undisturbed(single_stack: LiveStack, trace: Path) -> int:
+    """A run in which nobody was killed."""
     run_id = single_stack.submit(trace)
     single_stack.ended(run_id, within_s=60.0)
+    return run_id
+
+
+TREES = {
+    "lc": ["request", "  attempt", "    wait", "    dispatch", "    POST /v1/work", "    settle"],
+    "be": ["request", "  attempt", "    wait", "    start", "    run", "    settle"],
+}
+
+
+def test_each_sampled_request_is_one_trace_at_the_collector(
+    single_stack: LiveStack, undisturbed: int, collector: Collector
+) -> None:
+    """From the keeper or the replayer to the settlement, made by several processes; who knows run and request knows which they are."""
+    ((zero_s,),) = single_stack.rows("SELECT extract(epoch FROM started_at)::float8 FROM run WHERE run_id = %s", (undisturbed,))
+    rows = single_stack.rows(
+        "SELECT request_id, class::text FROM request WHERE run_id = %s AND state = 'succeeded' AND epoch = 1", (undisturbed,)
+    )
+    traces = {
+        trace.trace_id: of_class
+        for request_id, of_class in rows
+        if (trace := Sampling(RATIO).of_request(undisturbed, zero_s, request_id)) is not None
+    }
+
+    until(lambda: traces.keys() <= {trace_id_of(span) for span in named(collector.spans, "request")})
+
+    spans = collector.spans
+    for trace_id, of_class in traces.items():
+        (tree,) = trees([span for span in spans if trace_id_of(span) == trace_id])
+        assert sorted(tree) == sorted(TREES[of_class])
+    assert set(traces.values()) == {"lc", "be"}
+    linked = {link.context.trace_id for name in ("process lc.c1", "place") for span in named(spans, name) for link in span.links}
+    assert traces.keys() <= linked
+    assert {span.resource.attributes["service.name"] for span in spans if trace_id_of(span) in traces} == {
+        "tango-worker",
+        "tango-agent",
+    }
+
+
+def test_no_pod_of_a_finished_run_is_left(single_stack: LiveStack, undisturbed: int) -> None:
+    """When a run has ended, the clusters hold LC instances and no BE pod."""
+    assert undisturbed
     until(lambda: not single_stack.rows("SELECT sum(be_pods) FROM node")[0][0])
 
 

@@ -10,7 +10,7 @@ import queue
 import ssl
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ import aiohttp
 import pytest
 import trustme
 from aiohttp import web
+from opentelemetry.sdk.trace import ReadableSpan
 from yarl import URL
 
 from tango.bootstrap.cluster_worker import ClusterWorker
@@ -28,18 +29,22 @@ from tango.domain.requests import Batch, LcWork
 from tango.domain.runs import RunInfo, RunKind, RunStatus
 from tango.domain.services import ServiceClass
 from tango.domain.tokens import KnownToken, digest_of
+from tango.domain.tracing import TraceContext
 from tango.errors import CallFailed
 from tango.gateway.answers import AnswerListener
 from tango.gateway.gateway import Gateway
 from tango.gateway.server import answers_runner, callers_runner, listen, listen_at_path
+from tango.gateway.tracing import GatewayTracing
 from tango.gateway.waiting import WaitingCallers
 from tango.journal.journal import SqliteJournal
 from tango.kube.service_calls import HttpServiceCalls
-from tango.settings import CallSettings, GatewaySettings, LcSettings, LeaseSettings, Settings, StoreSettings
+from tango.ports.spans import NO_SPANS, Spans
+from tango.settings import CallSettings, GatewaySettings, LcSettings, LeaseSettings, Settings, StoreSettings, TracingSettings
 from tests.fakes.own_fleet import published
 from tests.fakes.publisher import RecordingPublisher
+from tests.fakes.span_trees import SpansInMemory, facts, named, trace_id_of, tree_with
 from tests.fakes.store_world import FLEET, WEB, instance_of, node_states
-from tests.waiting import WITHIN_S, eventually
+from tests.waiting import WITHIN_S, eventually, until
 
 # Whoever comes first compiles the dispatch of LC.
 pytestmark = pytest.mark.timeout(300)
@@ -114,8 +119,17 @@ def _key_of(headers: dict[str, str]) -> RequestKey:
 
 
 @pytest.fixture
-async def edge(tmp_path: Path) -> AsyncIterator[Edge]:
-    """Cluster c1, its live run open and 1,000 numbers at hand."""
+def spans() -> Iterator[SpansInMemory]:
+    """Of calls whose callers say so; of others of one in a thousand million."""
+    made = SpansInMemory(TracingSettings(ratio=1e-9, export_every_s=0.001))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+async def edge(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Edge]:
+    """Cluster c1, its live run open and 1,000 numbers at hand; traced where the test asks for the spans."""
+    spans: Spans = request.getfixturevalue("spans") if "spans" in request.fixturenames else NO_SPANS
     settings = Settings(
         lc=LcSettings(timeout_min_s=1.5),
         lease=LeaseSettings(),
@@ -160,13 +174,24 @@ async def edge(tmp_path: Path) -> AsyncIterator[Edge]:
     journal.follow([run])
     journal.add_numbers(7, 0, 999)
     publisher = Dispatching()
-    worker = publisher.worker = ClusterWorker("c1", journal, publisher, settings)
+    worker = publisher.worker = ClusterWorker("c1", journal, publisher, settings, spans=spans)
     await asyncio.to_thread(worker.warm_up)
     room, path = WaitingCallers(), tmp_path / "answers.sock"
     answer_to = AnswerTo(address=f"unix:{path}", key="of-this-process")
     answers = answers_runner(AnswerListener(room, key=answer_to.key))
     await listen_at_path(answers, path)
-    gateway = Gateway("c1", journal, publisher, room, answer_to, settings=settings.gateway, calls=settings.call)
+    gateway = Gateway(
+        "c1",
+        journal,
+        publisher,
+        room,
+        answer_to,
+        settings=settings.gateway,
+        calls=settings.call,
+        tracing=GatewayTracing(spans, lambda run_id: journal.run(run_id).started_at_s or 0.0, cluster="c1")
+        if spans.is_on
+        else None,
+    )
     await gateway.start()
     callers = callers_runner(gateway)
     port = await listen(callers, host="127.0.0.1", port=0)
@@ -509,3 +534,98 @@ async def test_an_instance_that_speaks_tls_is_called_by_the_name_of_its_service(
 
     not_sent = "instance-unreachable, sent: False"
     assert found == {"right": "hello", "other": not_sent, "unknown": not_sent}
+
+
+# ---- traces ------------------------------------------------------------------------------------------------------------
+
+CALLERS = TraceContext(0x4BF92F3577B34DA6A3CE929D0E0E4736, 0x00F067AA0BA902B7)
+"""The span of a caller, who samples it."""
+
+
+async def traced_call(
+    edge: Edge, spans: SpansInMemory, *, says: str, path: str = "/s/web/x"
+) -> tuple[RequestKey, list[ReadableSpan]]:
+    """A call whose `traceparent` this is, and the spans that came of it, once it has ended and what came after it is done."""
+    status, headers, _ = await edge.call("GET", path, headers={"traceparent": says})
+    assert status == 200
+    key = _key_of(headers)
+    await edge.ended(key)
+    wanted = TraceContext.parsed(says)
+    if wanted is not None and wanted.is_sampled:
+        await asyncio.to_thread(until, lambda: {"request", "GET /s/{service}/{path}"} <= {span.name for span in spans.exported})
+    return key, list(spans.exported)
+
+
+async def test_a_trace_that_a_caller_has_begun_goes_on_to_the_instance(edge: Edge, spans: SpansInMemory) -> None:
+    """Gateway, worker and instance have their spans in it, the caller's above them; the message to the worker is linked."""
+
+    async def handler(_: web.Request) -> web.StreamResponse:
+        return web.Response()
+
+    edge.handler.append(handler)
+    key, found = await traced_call(edge, spans, says=str(CALLERS))
+
+    assert tree_with(found, "request") == [
+        "GET /s/{service}/{path} (its parent is not here)",
+        "  request",
+        "    attempt",
+        "      wait",
+        "      dispatch",
+        "      GET",
+        "      settle",
+    ]
+    (own,), (call,), (sent,) = (named(found, name) for name in ("GET /s/{service}/{path}", "GET", "send lc.c1"))
+    assert own.parent is not None
+    assert (trace_id_of(own), own.parent.span_id) == CALLERS[:2]
+    assert (facts(own)["http.response.status_code"], facts(own)["tango.request"]) == (200, str(key))
+    assert call.context is not None
+    told = TraceContext.parsed(edge.served[-1][3]["traceparent"])
+    assert told == TraceContext(CALLERS.trace_id, call.context.span_id)
+    assert [link.context.trace_id for link in sent.links] == [CALLERS.trace_id]
+
+
+async def test_a_call_of_a_trace_that_is_tried_again_has_two_attempts(edge: Edge, spans: SpansInMemory) -> None:
+    """Each with its own call, whose span its instance is told."""
+    answers = iter((503, 200))
+
+    async def handler(_: web.Request) -> web.StreamResponse:
+        return web.Response(status=next(answers))
+
+    edge.handler.append(handler)
+    _, found = await traced_call(edge, spans, says=str(CALLERS))
+
+    calls = named(found, "GET")
+    assert [facts(call)["http.response.status_code"] for call in calls] == [503, 200]
+    assert len(named(found, "attempt")) == 2
+    told = [headers["traceparent"] for *_, headers, _ in edge.served]
+    assert told == [str(TraceContext(CALLERS.trace_id, call.context.span_id)) for call in calls if call.context]
+
+
+async def test_a_caller_who_does_not_sample_his_trace_has_none_here(edge: Edge, spans: SpansInMemory) -> None:
+    """The instance is told what he said; of a call without a word it is told that nothing is sampled."""
+
+    async def handler(_: web.Request) -> web.StreamResponse:
+        return web.Response()
+
+    edge.handler.append(handler)
+    says = str(CALLERS._replace(is_sampled=False))
+    _, found = await traced_call(edge, spans, says=says)
+    await traced_call(edge, spans, says="no trace at all")
+
+    assert found == list(spans.exported) == []
+    assert edge.served[0][3]["traceparent"] == says
+    drawn = TraceContext.parsed(edge.served[1][3]["traceparent"])
+    assert drawn is not None
+    assert not drawn.is_sampled
+
+
+async def test_without_traces_a_callers_own_goes_through_as_it_came(edge: Edge) -> None:
+    """His service may have traces of its own."""
+
+    async def handler(_: web.Request) -> web.StreamResponse:
+        return web.Response()
+
+    edge.handler.append(handler)
+    await edge.call("GET", "/s/web/x", headers={"traceparent": str(CALLERS)})
+
+    assert edge.served[0][3]["traceparent"] == str(CALLERS)

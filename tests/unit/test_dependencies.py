@@ -104,12 +104,15 @@ def test_every_declared_dependency_is_imported_or_run() -> None:
 
 
 def test_every_import_is_declared() -> None:
-    """Nothing is imported that comes along only because another package needs it today; OR-tools is the extra `bench`."""
+    """Nothing is imported that comes along only because another package needs it today; OR-tools is the extra `bench`, OpenTelemetry
+    the extra `traces`."""
     product = {module for module, by in distributions(imported(*PRODUCT)).items() if not by & set(declared())}
     tests = {module for module, by in distributions(imported("tests")).items() if not by & set(declared("test"))}
+    traces = {module for module, by in distributions(imported("tango/tracing")).items() if not by & set(declared("traces"))}
     bench = {module for module, by in distributions(imported("tango/bench")).items() if not by & set(declared("bench"))}
 
-    assert product == {"ortools"}
+    assert product == {"ortools", "opentelemetry"}
+    assert not traces
     assert not tests
     assert not bench
 
@@ -120,7 +123,7 @@ def test_the_lock_holds_what_setup_cfg_asks_for() -> None:
     torch = Requirement((REPOSITORY / "requirements-torch.txt").read_text(encoding="utf-8").splitlines()[-1])
     pins["torch"] = torch
 
-    for name, requirement in declared("bench", "docs", "test").items():
+    for name, requirement in declared("bench", "docs", "test", "traces").items():
         (pin,) = pins[name].specifier
         assert pin.operator == "==", name
         assert requirement.specifier.contains(pin.version), f"{requirement} is locked to {pin.version}: run `make lock`"
@@ -129,7 +132,7 @@ def test_the_lock_holds_what_setup_cfg_asks_for() -> None:
 def test_the_lock_is_what_is_needed_and_no_more() -> None:
     """Everything that the requirements pull in is locked with hashes, and nothing that none of them needs."""
     entries = list(locked())
-    needed = installed_closure(declared("bench", "docs", "test").values()) - {"torch"}
+    needed = installed_closure(declared("bench", "docs", "test", "traces").values()) - {"torch"}
 
     assert {canonicalize_name(r.name) for r, _ in entries if applies(r.marker)} == needed
     assert all(hashes and all(h.startswith("sha256:") for h in hashes) for _, hashes in entries)

@@ -13,6 +13,10 @@ TASKS = "import workers.app as w; w.app.loader.import_default_modules()"
 """What every worker loads first, beat and Flower too. They use no more of Tango than this."""
 
 
+FOR_TRACES = ("tango.tracing", "opentelemetry.sdk.trace", "opentelemetry.exporter")
+"""What is loaded where a setting asks for traces, and nowhere else. The client of Redis loads OpenTelemetry's API where it is installed."""
+
+
 @pytest.mark.parametrize(
     ("program", "absent"),
     [
@@ -53,7 +57,8 @@ TASKS = "import workers.app as w; w.app.loader.import_default_modules()"
     ],
 )
 def test_a_process_imports_only_what_it_uses(program: str, absent: tuple[str, ...]) -> None:
-    """Of the heavy packages and of Tango's own, those that its work does not need are not loaded when it is composed."""
+    """Of the heavy packages and of Tango's own, those that its work does not need are not loaded when it is composed; nor is
+    what exports traces."""
     code = f"import sys; {program}; print(' '.join(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=ROOT, check=True)
-    assert set(done.stdout.split()).isdisjoint(absent)
+    assert set(done.stdout.split()).isdisjoint({*absent, *FOR_TRACES})
