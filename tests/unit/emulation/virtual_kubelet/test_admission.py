@@ -59,16 +59,16 @@ def test_a_device_is_a_resource_as_well() -> None:
     assert ledger.refusal(asked) is None
 
 
-def test_a_resize_is_judged_against_what_the_others_hold() -> None:
+def test_a_resize_is_decided_against_what_the_others_hold() -> None:
     """What the pod itself holds is counted once."""
     ledger = Allocations(NODE)
     ledger.put("a", size(1000))
     ledger.put("b", size(2500))
 
-    assert ledger.judge("a", size(1500))[0] is ResizeDecision.FITS
-    assert ledger.judge("a", size(1501))[0] is ResizeDecision.DEFERRED
-    assert ledger.judge("a", size(4001))[0] is ResizeDecision.INFEASIBLE
-    assert ledger.judge("a", size(1000, 2000))[0] is ResizeDecision.INFEASIBLE
+    assert ledger.decide("a", size(1500))[0] is ResizeDecision.FITS
+    assert ledger.decide("a", size(1501))[0] is ResizeDecision.DEFERRED
+    assert ledger.decide("a", size(4001))[0] is ResizeDecision.INFEASIBLE
+    assert ledger.decide("a", size(1000, 2000))[0] is ResizeDecision.INFEASIBLE
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 2000), st.booleans())))
