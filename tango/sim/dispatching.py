@@ -25,9 +25,9 @@ from tango.sim.state import Arrivals, EngineState, Lists, Published
 
 
 @in_place
-def publish(state: EngineState, now_s: float) -> None:
-    """Measure every node, and let all clusters know the state as it is now."""
-    belief, published, truth, holdings = state.belief, state.published, state.truth, state.holdings
+def measure_nodes(state: EngineState, now_s: float) -> None:
+    """Note what every node has used since it was last measured, and what is free on it."""
+    belief, holdings = state.belief, state.holdings
     for node in range(len(state.sites)):
         kernel.integrate(state.states, node, now_s)
         site, measured = state.sites[node], state.states.nodes[node]
@@ -40,6 +40,13 @@ def publish(state: EngineState, now_s: float) -> None:
         belief.free_cpu[node] = 1.0 - site.used / holdings.allocatable[CPU, node]
         belief.free_memory[node] = (memory - holdings.lc[MEMORY, node] - holdings.running[MEMORY, node]) / memory
         belief.slack[node] = site.slack
+
+
+@in_place
+def publish(state: EngineState, now_s: float) -> None:
+    """Measure every node, and let all clusters know the state as it is now."""
+    measure_nodes(state, now_s)
+    belief, published, truth = state.belief, state.published, state.truth
     services, nodes = truth.in_flight.shape
     clusters = len(state.lists.sent_last)
     for service in range(services):

@@ -79,6 +79,7 @@ CLOCK = np.dtype(
         ("scalings", np.int64),  # rows of `Lists.scalings` in use
         ("cycles", np.int64),  # rows of `Lists.cycles` in use
         ("events", np.int64),  # whatever moved a node, so far
+        ("settled", np.int64),  # `engine.OPEN`, or how far what only BE pods still move need not be computed again
         ("moved", np.int64),  # pods started or ended, LC requests settled, resizes, nodes back: signs of life
         (
             "forbidden",

@@ -40,6 +40,22 @@ def share_out(state: EngineState, now_s: float) -> None:
 
 
 @in_place
+def is_at_rest(state: EngineState) -> bool:
+    """Whether the next round, too, would change nothing, if this one did not and nobody answers or is placed meanwhile: nothing is
+    measured any more, and every hold after a resize is over. Not for `CERES`, whose shares of BE go on from round to round."""
+    tuning, instances, tails = state.sharing.tuning, state.sharing.instances, state.tails
+    if tuning.rule == CERES:
+        return False
+    for ring in range(len(tails.samples)):
+        if tails.samples[ring] > 0:
+            return False
+    for instance in range(len(instances.since_resize_s)):
+        if instances.since_resize_s[instance] < max(tuning.hold_s, tuning.shrink_hold_s):
+            return False
+    return True
+
+
+@in_place
 def _measure_all(state: EngineState, now_s: float) -> None:
     """The tail of each (service, node), and the least slack of each node."""
     nodes, tails = len(state.sites), state.tails

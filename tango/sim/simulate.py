@@ -42,6 +42,8 @@ from tango.sim.views import Views
 from tango.systems import BePolicy, LcPolicy, System, be_policy, decided_be, decided_lc, lc_policy
 from tango.systems.be_waits import planned_behind_lc
 
+IDLE_TICKS = 1000
+"""BE ticks without anything pending that pass in compiled code; after as many one looks whether the run is stuck."""
 MOST_SAMPLES = 1_000_000
 """Rows of node samples; beyond this they are taken less often."""
 
@@ -151,12 +153,15 @@ class _Run:
         tick, shown_s = 0, began_s
         still_since_s, moved = 0.0, -1
         world = self._world
+        every = world.engine.rules.place_every
         while not self._over():
             if tick % self._sample_every == 0 and world.now_s <= self._span_s + self._settings.sim.be_tick_s:
                 self._sample()
             self._place(tick)
-            tick += 1
-            self._run_until(tick * world.be_every)
+            # While nothing is pending and no sample is due, there is nothing to come back for.
+            is_idle = world.now_s > self._span_s + self._settings.sim.be_tick_s and not world.engine.clock["pending"][0]
+            self._run_until((tick + (IDLE_TICKS if is_idle else 1)) * every, ask_again=is_idle)
+            tick = int(world.engine.clock["window"][0]) // every
             clock = world.engine.clock[0]
             if int(clock["moved"]) != moved or world.now_s <= self._span_s:
                 moved, still_since_s = int(clock["moved"]), world.now_s
@@ -182,9 +187,9 @@ class _Run:
         e = self._world.engine
         return bool(e.heap_counts[USED] > 0 or np.isfinite(e.states.nodes["next_s"]).any())
 
-    def _run_until(self, window: int) -> None:
+    def _run_until(self, window: int, *, ask_again: bool) -> None:
         while True:
-            came_back = engine.run_windows(self._world.engine, window)
+            came_back = engine.run_windows(self._world.engine, window, ask_again)
             if came_back == GROW:
                 self._world.grow()
             elif came_back == DISPATCH:

@@ -43,7 +43,6 @@ class SimulationState:
         self.fleet = fleet
         self.node_names = tuple(node.name for _, node in nodes)
         self.node_cluster = np.array([k for k, _ in nodes], np.int32)
-        self.be_every = _windows(settings.sim.be_tick_s, settings.sim.lc_window_s, "be_tick_s")
 
         services = fleet.services
         is_lc = np.array([service.service_class is ServiceClass.LC for service in services], np.bool_)
@@ -166,6 +165,7 @@ def _rules(fleet: Fleet, settings: SimulationSettings, lc_policy: Traits) -> sta
         lc_policy=lc_policy,
         publish_every=max(1, round(staleness_s / sim.lc_window_s)),
         share_every=_windows(settings.sharing.tick_s, sim.lc_window_s, "sharing.tick_s"),
+        place_every=_windows(sim.be_tick_s, sim.lc_window_s, "be_tick_s"),
         actuation_s=fleet.actuation_delay_s,
         lost_after_s=sim.lost_after_s,
         give_up_targets=settings.lc.timeout_targets,

@@ -88,6 +88,8 @@ class Rules(NamedTuple):
     """windows from one publication to the next"""
     share_every: int
     """windows from one round of the sharing rule to the next"""
+    place_every: int
+    """windows from one placement of BE to the next"""
     actuation_s: float
     """from the decision to resize until it takes effect"""
     lost_after_s: float

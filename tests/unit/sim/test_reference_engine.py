@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Any
+
 import numpy as np
+import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tango.domain.outcomes import SCALING_KINDS, STATES
+from tango.domain.services import ServiceClass
+from tango.sim import engine
+from tango.sim.engine import run_windows
 from tango.sim.outcomes import SimulatedRun
 from tango.sim.simulate import Given, simulate
 from tests.fakes.reference_engine import ReferenceEngine
@@ -74,6 +81,39 @@ def test_the_engine_does_what_the_reference_does_while_nodes_fail(seed: int) -> 
 
     assert_same(reference, run)
     assert run.forbidden_changes == 0
+
+
+def with_a_long_job(world: SimWorld, work_s: float) -> SimWorld:
+    """The same with so much work in its last BE request, which runs on when everything else is over."""
+    work = world.requests.cpu_work_s.copy()
+    last = np.flatnonzero(world.requests.service_class == int(ServiceClass.BE))[-1:]
+    work[last] = work_s
+    return dataclasses.replace(world, requests=dataclasses.replace(world.requests, cpu_work_s=work))
+
+
+@given(seed=st.integers(0, 1_000_000))
+@settings(max_examples=example_count(20), deadline=None)
+def test_what_is_passed_over_while_a_long_job_runs_would_have_changed_nothing(seed: int) -> None:
+    """The reference goes through every window, round of the sharing rule and publication."""
+    reference, run = both(with_a_long_job(draw_sim_world(seed, failures=False), 40.0))
+
+    assert_same(reference, run)
+
+
+def test_a_long_job_costs_few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A placement with nothing to place is no reason to come back from compiled code."""
+    called = []
+
+    def counted(*arguments: Any) -> int:
+        called.append(arguments[1])
+        return run_windows(*arguments)
+
+    monkeypatch.setattr(engine, "run_windows", counted)
+    world = with_a_long_job(draw_sim_world(7, failures=False), 10_000.0)
+    run = simulate(world.fleet, world.requests, world.system, world.settings)
+
+    assert run.outcomes.finished_s.max() > 2_000.0
+    assert len(called) < 500
 
 
 def test_the_drawn_worlds_have_in_them_what_they_are_drawn_for() -> None:
