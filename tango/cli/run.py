@@ -303,10 +303,13 @@ def show_run(stores: Stores, run_id: int, output: str, *, all_figures: bool = Fa
     """
     from tango.control.cancel_run import requests_left
     from tango.control.run_shares import run_shares
+    from tango.domain.patience import UNCLAIMED_AFTER_S
+    from tango.domain.why import who_releases
     from tango.report.tables import host_banner, is_saturated, print_run
 
     kind, left = stores.runs.run(run_id).kind, requests_left(run_id, runs=stores.runs)
     metrics, shares = _figures(stores, run_id, all_figures), run_shares(run_id, stores.shares, stores.fleet)
+    unclaimed = stores.records.unclaimed(run_id, after_s=UNCLAIMED_AFTER_S)
     if output in ("table", "wide"):
         print_run(metrics, banner=host_banner(metrics.details, stores.settings.host.saturated_share), wide=output == "wide")
         if shares:
@@ -318,9 +321,15 @@ def show_run(stores: Stores, run_id: int, output: str, *, all_figures: bool = Fa
                 waits = share["lc_requests"] - share["lc_terminal"]
                 if waits and share["away_since_s"] is not None:
                     say(f"{share['cluster']} is away since {instant(share['away_since_s'])}: {waits:,} of them may be with it")
+        away = {share["cluster"] for share in shares if share["away_since_s"] is not None}
+        for service_class, cluster, count in unclaimed:
+            if cluster not in away:  # what is away is told with its share
+                waited_for = who_releases(service_class, cluster)
+                say(f"{count:,} {service_class.label.upper()} requests are overdue and wait for {waited_for}")
     else:
         # A row of CSV has no place for a list.
-        of_clusters = {} if output == "csv" else {"shares": shares}
+        overdue = [{"class": of.label, "cluster": cluster or None, "requests": count} for of, cluster, count in unclaimed]
+        of_clusters = {} if output == "csv" else {"shares": shares, "unclaimed": overdue}
         of_host = {name: metrics.details.get(name) for name in HOST_FIGURES}
         saturated = is_saturated(of_host["host_full"], stores.settings.host.saturated_share)
         print_mapping(

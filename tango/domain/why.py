@@ -76,15 +76,17 @@ def _accepted(known: Known) -> Explanation:
         return away
     figures: dict[str, float | str] = {"due_s": standing.due_s, "now_s": standing.now_s}
     if -left_s > UNCLAIMED_AFTER_S:
-        who, queue = "the replay worker", "replay"
-        if standing.service_class is ServiceClass.LC:
-            who, queue = f"a worker of {standing.entry_cluster}", f"lc.{standing.entry_cluster}"
-        return Explanation(
-            reason=_R.UNCLAIMED,
-            words=f"it was due {-left_s:.0f} s ago and waits for {who} (queue {queue}): none is at work, or it has fallen behind",
-            figures=figures,
-        )
+        words = f"it was due {-left_s:.0f} s ago and waits for {who_releases(standing.service_class, standing.entry_cluster)}"
+        return Explanation(reason=_R.UNCLAIMED, words=words, figures=figures)
     return Explanation(reason=_R.ABOUT_TO_BE_RELEASED, words="it is due and is being released", figures=figures)
+
+
+def who_releases(service_class: ServiceClass, cluster: str) -> str:
+    """What a request that is due and was not released waits for, in words."""
+    who, queue = (
+        (f"a worker of {cluster}", f"lc.{cluster}") if service_class is ServiceClass.LC else ("the replay worker", "replay")
+    )
+    return f"{who} (queue {queue}): none is at work, or it has fallen behind"
 
 
 def _withdrawn(known: Known) -> Explanation | None:

@@ -16,6 +16,7 @@ import pyarrow.csv
 from numpy.typing import NDArray
 
 from tango.domain.identity import NodeKey, PodKey
+from tango.domain.lifecycle import Event
 from tango.domain.outcomes import (
     PHASES,
     SCALING_KINDS,
@@ -29,9 +30,19 @@ from tango.domain.outcomes import (
     RunOutcomes,
     ScalingEvents,
 )
+from tango.domain.services import ServiceClass
 from tango.errors import UsageError
 from tango.store.database import Cursor, Database
+from tango.store.lifecycle_sql import RUN_IS_OPEN, can
 from tango.store.runs import class_counts
+
+_UNCLAIMED = f"""
+SELECT q.class::text, CASE WHEN q.class = '{ServiceClass.LC.label}' THEN q.cluster ELSE '' END, count(*)
+FROM request q JOIN run r USING (run_id)
+WHERE q.run_id = %(run)s AND {can("q", Event.RELEASE)} AND {RUN_IS_OPEN}
+  AND q.due_s < extract(epoch FROM now() - r.started_at)::float8 - %(after)s
+GROUP BY 1, 2 ORDER BY 1 DESC, 2
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +268,14 @@ class PostgresRunRecords:
                 (run_id,),
             )
         ]
+
+    def unclaimed(self, run_id: int, *, after_s: float) -> list[tuple[ServiceClass, str, int]]:
+        """Requests that were due more than `after_s` ago and that nobody has released: class, entry cluster of LC (of BE nothing), count.
+
+        By the index of requests over class, state and due time; none of a run that has ended or has not begun.
+        """
+        rows = self._database.rows(_UNCLAIMED, {"run": run_id, "after": after_s})
+        return [(ServiceClass[label.upper()], cluster, count) for label, cluster, count in rows]
 
     def progress(self, run_id: int) -> dict[str, Any]:
         """Counts of requests by class and state, and the run's progress, for `tango run follow`; keys as in `cli.progress`."""

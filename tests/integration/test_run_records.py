@@ -22,6 +22,7 @@ from tango.domain.observations import ExtendedState
 from tango.domain.outcomes import SCALING_OUTCOMES
 from tango.domain.requests import Reason, RequestState
 from tango.domain.runs import ScalingRecord
+from tango.domain.services import ServiceClass
 from tango.report.page import render_report
 from tango.settings import Settings
 from tango.store.database import Database
@@ -376,3 +377,20 @@ def test_a_run_is_shown_with_how_far_each_cluster_has_told(
         assert ["c2", "1", "1", "1"] in [line[:4] for line in lines]
         assert ("shipped at" in shown) == (output == "wide")
         assert "shipped to number" not in without
+
+
+def test_what_is_overdue_and_was_released_by_nobody_is_counted_by_who_would(world: StoreWorld, records: PostgresRunRecords) -> None:
+    """LC by its cluster, BE as one, and nothing of a run that has not begun, that is released, or whose requests are due later."""
+    run_id = world.create(WEB, WEB, CHAT, BATCH, gap_s=0.0)
+    not_begun = world.runs.create_run(new_run(), new_requests([WEB]))
+
+    waiting = records.unclaimed(run_id, after_s=5.0)
+    later = records.unclaimed(run_id, after_s=1e9)
+    world.release(run_id)
+
+    assert [(service_class, count) for service_class, _, count in waiting if service_class is ServiceClass.BE] == [
+        (ServiceClass.BE, 1)
+    ]
+    assert sum(count for service_class, cluster, count in waiting if service_class is ServiceClass.LC and cluster) == 3
+    assert later == records.unclaimed(not_begun, after_s=5.0) == []
+    assert [row for row in records.unclaimed(run_id, after_s=5.0) if row[0] is ServiceClass.BE] == []
