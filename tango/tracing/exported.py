@@ -56,14 +56,14 @@ class ExportedSpans:
         self._thread.start()
 
     def end(self, spans: Sequence[TraceSpan]) -> None:
-        """Into the queue, as far as there is room."""
+        """Into the queue, as far as it takes more."""
         with self._changed:
-            room = 0 if self._is_closed else max(0, self._settings.queue - len(self._queue))
-            self._queue.extend(spans[:room])
+            more = 0 if self._is_closed else max(0, self._settings.queue - len(self._queue))
+            self._queue.extend(spans[:more])
             if len(self._queue) >= EXPORTED_TOGETHER:
                 self._changed.notify()
-        if len(spans) > room:
-            count(SPANS, "dropped", by=len(spans) - room)
+        if len(spans) > more:
+            count(SPANS, "dropped", by=len(spans) - more)
 
     def close(self) -> None:
         """Export what is left for `TracingSettings.flush_within_s`; what has not gone by then is dropped."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
@@ -30,7 +31,8 @@ def _read(url: str) -> None:
 
 
 def _back_up(url: str) -> None:
-    back_up(url, Path("/nowhere/a.dump"), folders=(), told=lambda _: None)
+    with tempfile.TemporaryDirectory() as folder:
+        back_up(url, Path(folder) / "a.dump", folders=(), told=lambda _: None)
 
 
 DOORS = [_ask, _read, _back_up, migrate, bring_up_to_date]

@@ -152,7 +152,7 @@ def test_what_is_believed_after_a_dispatch_is_what_was_published(seed: int, lc: 
     run = run_by_hand(replace(drawn, system=replace(drawn.system, lc=lc)))
 
     for window in range(1, 80):
-        run._run_until(window)
+        run._run_until(window, ask_again=False)
         engine = run._world.engine
         believed, published = engine.belief, engine.published
         np.testing.assert_array_equal(believed.in_flight, published.in_flight)
@@ -194,7 +194,7 @@ def shrink(world: SimulationState) -> None:
     e.states.pool[FREE_LIST] = 0
     tiny = {
         name: getattr(e.lists, name)[:1].copy()
-        for name in ("retries", "batch", "shed", "abroad_request", "abroad_s", "slots", "losses", "scalings", "cycles")
+        for name in ("retries", "dispatching", "shed", "abroad_request", "abroad_s", "slots", "losses", "scalings", "cycles")
     }
     world.engine = e._replace(
         heap=e.heap[: max(1, int(e.heap_counts[0]))].copy(),
