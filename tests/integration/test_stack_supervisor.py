@@ -184,9 +184,11 @@ async def test_a_process_that_cannot_start_is_told_with_its_log(tmp_path: Path) 
         port = taken.getsockname()[1]
         bind = f"import socket; s = socket.socket(); s.bind(('127.0.0.1', {port})); s.listen(); s.accept()"
         supervisor = Supervisor(tmp_path)
+        # With a file that never comes: one without any is taken to be ready a moment after it began.
+        broken = _python("broken", bind, ready_file=tmp_path / "never")
         try:
             with pytest.raises(TangoError, match=r"(?s)broken did not start: exited with 1.*Address already in use"):
-                await supervisor.start([_python("good", SLEEP), _python("broken", bind)], attempts=2)
+                await supervisor.start([_python("good", SLEEP), broken], attempts=2)
             pids = [row["pid"] for row in supervisor.rows() if row["pid"]]
         finally:
             await supervisor.stop()
