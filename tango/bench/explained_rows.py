@@ -9,8 +9,12 @@ from __future__ import annotations
 
 import random
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
+from typing import TypeVar
 
 from tango.bench.figures import Figure, Told
 from tango.bench.store import CHUNK, own_database, p99, times_ms
@@ -21,12 +25,13 @@ from tango.domain.observations import InstanceState, NodeState
 from tango.domain.services import ServiceClass
 from tango.fleets import load_fleet
 from tango.settings import LeaseSettings
-from tango.store.database import Database
+from tango.store.database import Cursor, Database
 from tango.store.explanations import PostgresExplanations
 from tango.store.fleet import PostgresFleetStore
 from tango.store.refusals import PostgresRefusals
 from tango.store.requests import PostgresRequestStore
 
+Result = TypeVar("Result")
 FLEET = "testbed"
 RUNS = 2
 HELD = 200
@@ -76,23 +81,46 @@ def measure_in(database: Database, *, live: int, reads: int, told: Told) -> list
         requests=PostgresRequestStore(database, lease),
         refusals=PostgresRefusals(database),
     )
-    draw, taken, rows = random.Random(1), dict[str, list[float]](), list[float]()
+    draw, taken, rows, queries = random.Random(1), dict[str, list[float]](), list[float](), list[float]()
     told(f"explaining {reads} of {live:,} live requests")
     for _ in range(reads):
         key = RequestKey(draw.choice(runs), draw.randrange(live // RUNS))
         rows += times_ms(lambda key=key: database.rows(_ROW, key), 1)  # type: ignore[misc]
-        state = str(explainer.request(key).standing.state)
+        with _time_in_queries(database) as spent_ms:
+            state = str(explainer.request(key).standing.state)
+        queries.append(sum(spent_ms))
         taken.setdefault(state, []).extend(times_ms(lambda key=key: explainer.request(key), 1))  # type: ignore[misc]
     every = [ms for of_state in taken.values() for ms in of_state]
     alone, alone_p99 = "reading its row alone", p99(rows)
     return [
         Figure(name="an explanation, p99", value=p99(every), unit="ms", yardstick=alone, yardstick_value=alone_p99),
+        Figure(name="its queries, p99", value=p99(queries), unit="ms", yardstick=alone, yardstick_value=alone_p99),
+        Figure(name="its queries, p50", value=median(queries), unit="ms", yardstick=alone, yardstick_value=median(rows)),
         *(
             Figure(name=f"of one {state}, p99", value=p99(ms), unit="ms", yardstick=alone, yardstick_value=alone_p99)
             for state, ms in sorted(taken.items())
             if len(ms) > 1
         ),
     ]
+
+
+@contextmanager
+def _time_in_queries(database: Database) -> Iterator[list[float]]:
+    """Milliseconds of each transaction meanwhile, the way to the server and back included."""
+    run, spent_ms = database.run, list[float]()
+
+    def timed(work: Callable[[Cursor], Result], *, once: bool = False) -> Result:
+        began_s = time.perf_counter()
+        try:
+            return run(work, once=once)
+        finally:
+            spent_ms.append((time.perf_counter() - began_s) * 1e3)
+
+    database.run = timed  # type: ignore[method-assign]
+    try:
+        yield spent_ms
+    finally:
+        database.run = run  # type: ignore[method-assign]
 
 
 def _nodes(cluster: Cluster) -> list[NodeState]:

@@ -35,8 +35,8 @@ from tango.settings import BeSettings, NodeAgentSettings
 from tango.systems.be_waits import planned
 from tango.systems.registry import AtHome, at_home, unlearned_be
 
-MOST_AHEAD = 10_000
-"""Requests before one that waits, of each run, up to which they are counted."""
+MOST_AHEAD = 1_000
+"""Requests before one that waits, of each run, up to which they are counted: each thousand costs a millisecond."""
 MOST_ON_NODE = 50
 """BE requests that are listed of a node."""
 _BE_POD = re.compile(r"be-r(\d+)-(\d+)-e\d+", re.ASCII)

@@ -180,6 +180,8 @@ def test_the_bench_explains_requests_in_all_live_states(database_urls: DatabaseU
 
     assert [figure.name for figure in figures] == [
         "an explanation, p99",
+        "its queries, p99",
+        "its queries, p50",
         *(f"of one {state}, p99" for state in ("accepted", "dispatched", "pending", "released", "running")),
     ]
     assert all(figure.yardstick_value for figure in figures)
