@@ -1,12 +1,12 @@
-"""The command line `tango`, for tests that give many commands: each is a process of its own, forked from one that has loaded what
-commands import.
+"""The command line `tango` and the programs of `workers`, for tests that start many: each is a process of its own, forked from one that
+has loaded what they import.
 
-A command is half a second of CPU, nearly all of it imports; forked it is a tenth of that. Everything else is as in a process that was
-started: arguments, environment, folder, streams, signals, exit status. What a command imports is held by
+A command is half a second of CPU and an API server a whole one, nearly all of it imports; forked they are a tenth of that. Everything
+else is as in a process that was started: arguments, environment, folder, streams, signals, exit status. What they import is held by
 `tests/unit/bootstrap/test_process_imports.py`, and the texts of the documentation are typed with the program itself.
 
-`python -m tests.commands FD` is that process. Each packet on the socket FD is a command, as JSON, with its three streams and a pipe for
-its process id and its exit status.
+`python -m tests.commands FD` is that process. Each packet on the socket FD is a program and its arguments, as JSON, with its three
+streams and a pipe for its process id and its exit status.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import gc
 import importlib
 import json
 import os
+import runpy
 import select
 import signal
 import socket
@@ -50,6 +51,8 @@ LOADED = (
     "tango.control.finish_run",
     "tango.control.run_figures",
     "tango.domain.job_json",
+    "tango.emulation.api_server",
+    "tango.emulation.virtual_kubelet",
     "tango.report",
     "tango.stack.supervisor",
     "tango.store.arrow_rows",
@@ -61,8 +64,71 @@ LOADED = (
     "tango.traces.generators",
     "workers.publisher",
 )
-"""What commands import beside the modules of `tango.cli`. Not `workers.app`, whose import reads the environment, and not torch, which few
-commands need."""
+"""What commands and programs import beside the modules of `tango.cli`. Not `workers.app`, whose import reads the environment, and not
+torch, which few of them need."""
+CLI = "tango.cli"
+"""The program that the command line is; every other is a module that `python -m` runs."""
+
+
+class Started:
+    """A program that goes on by itself. Has what is used of `subprocess.Popen`."""
+
+    def __init__(self, program: Sequence[str], told: int) -> None:
+        """`told` is the end of the pipe by which the process id comes, and the exit status in the end."""
+        self._program = list(program)
+        self._told = told
+        self._found = b""
+        while b" " not in self._found:
+            if not (part := os.read(told, 64)):
+                raise OSError(f"the process that runs programs has ended before it ran {' '.join(program)}")
+            self._found += part
+        self.pid = int(self._found.partition(b" ")[0])
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        """The exit status, or the negative number of the signal that ended it; None while it runs."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.wait(0.0)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Its exit status once it has ended. Raises: subprocess.TimeoutExpired after so many seconds."""
+        while self.returncode is None:
+            ready, _, _ = select.select([self._told], [], [], timeout)
+            if not ready:
+                raise subprocess.TimeoutExpired(self._program, timeout or 0.0)
+            self._found += (part := os.read(self._told, 64))
+            if not part:
+                os.close(self._told)
+                # No status: the keeper was killed, and its child with it.
+                self.returncode = int(self._found.partition(b" ")[2] or -signal.SIGKILL)
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """As to a process that was started; nothing happens once it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        """SIGTERM."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.send_signal(signal.SIGKILL)
+
+
+def start_program(module: str, *arguments: str, output: int | None = None) -> Started:
+    """Start `python -m MODULE ARGUMENTS` in the repository's folder. `output` is a descriptor for what it prints in place of ours."""
+    streams = [os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC), *(os.dup(output or number) for number in (1, 2))]
+    ours, theirs = os.pipe2(os.O_CLOEXEC)
+    message = {"program": module, "arguments": list(arguments), "environment": dict(os.environ), "folder": str(ROOT)}
+    try:
+        _SERVER.send(json.dumps(message).encode(), [*streams, theirs])
+    finally:
+        for descriptor in (*streams, theirs):
+            os.close(descriptor)
+    return Started(["python", "-m", module, *arguments], ours)
 
 
 def run_tango(
@@ -85,7 +151,12 @@ def run_tango(
         )
     outputs = [os.pipe2(os.O_CLOEXEC) for _ in range(3)]
     nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-    told = {"arguments": list(map(str, arguments)), "environment": dict(environment), "folder": str(folder or Path.cwd())}
+    told = {
+        "program": CLI,
+        "arguments": list(map(str, arguments)),
+        "environment": dict(environment),
+        "folder": str(folder or Path.cwd()),
+    }
     try:
         _SERVER.send(json.dumps(told).encode(), [nothing, *(theirs for _, theirs in outputs)])
     finally:
@@ -166,7 +237,7 @@ _SERVER = _Server()
 
 
 def serve(channel: socket.socket) -> None:
-    """Load, then fork for every command, until the tests have gone. A fork becomes the command and does not return."""
+    """Load, then fork for every program, until the tests have gone. A fork becomes the program and does not return."""
     from tango.cli.main import COMMANDS
 
     gc.disable()
@@ -207,8 +278,6 @@ def _keep(server: int, command: Mapping[str, Any], descriptors: Sequence[int]) -
 
 
 def _become(command: Mapping[str, Any], streams: Sequence[int]) -> NoReturn:
-    from tango.cli.main import run
-
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
@@ -218,9 +287,15 @@ def _become(command: Mapping[str, Any], streams: Sequence[int]) -> NoReturn:
     os.environ.update(command["environment"])
     os.chdir(command["folder"])
     sys.path[:0] = [place for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) if place and place not in sys.path]
-    sys.argv = ["-c", *command["arguments"]]
+    sys.argv = [command["program"], *command["arguments"]]
     gc.enable()
-    run()
+    if command["program"] == CLI:
+        from tango.cli.main import run
+
+        sys.argv[0] = "-c"
+        run()
+    runpy.run_module(command["program"], run_name="__main__", alter_sys=True)
+    sys.exit(0)
 
 
 if __name__ == "__main__":

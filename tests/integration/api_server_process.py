@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,6 +12,7 @@ from typing import Any, Self
 import aiohttp
 import orjson
 
+from tests.commands import Started, start_program
 from tests.waiting import WITHIN_S
 
 ROOT = Path(__file__).parent.parent.parent
@@ -36,7 +35,7 @@ class ApiServerProcess:
         self.folder = folder
         self.options = options
         self.port = 0
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Started | None = None
         (folder / "tokens.csv").write_text(TOKENS)
 
     @property
@@ -49,14 +48,14 @@ class ApiServerProcess:
         """The file that survives."""
         return self.folder / "data" / "journal.jsonl"
 
-    def launch(self) -> subprocess.Popen[bytes]:
+    def launch(self) -> Started:
         """Begin to start it."""
         (self.folder / "port").unlink(missing_ok=True)
-        command = [sys.executable, "-m", "workers.api_server", "--cluster", "c1", "--token-file", str(self.folder / "tokens.csv")]
+        command = ["workers.api_server", "--cluster", "c1", "--token-file", str(self.folder / "tokens.csv")]
         command += ["--data-dir", str(self.folder / "data"), "--port-file", str(self.folder / "port"), "--port", str(self.port)]
         command += self.options
         with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(command, cwd=ROOT, stderr=log)
+            self.process = start_program(*command, output=log.fileno())
         return self.process
 
     def start(self) -> Self:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import urllib.error
 import urllib.request
 from dataclasses import dataclass, field
@@ -13,6 +11,7 @@ from typing import Any, TypeVar
 
 import yaml
 
+from tests.commands import Started, start_program
 from tests.waiting import until
 
 Json = dict[str, Any]
@@ -36,7 +35,7 @@ class EmbeddedCluster:
     folder: Path
     name: str = "c1"
     url: str = ""
-    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    processes: dict[str, Started] = field(default_factory=dict)
 
     @property
     def kubeconfig(self) -> Path:
@@ -48,7 +47,7 @@ class EmbeddedCluster:
         port = self.url.rsplit(":", 1)[1] if self.url else "0"
         (self.folder / "port").unlink(missing_ok=True)
         (self.folder / "tokens.csv").write_text("".join(f'{u}-token,{u},{u},"{g}"\n' for u, g in USERS.items()))
-        command = [sys.executable, "-m", "workers.api_server", "--cluster", self.name, "--port", port]
+        command = ["workers.api_server", "--cluster", self.name, "--port", port]
         command += [
             "--pods-dir",
             str(self.folder / "pods"),
@@ -57,7 +56,7 @@ class EmbeddedCluster:
             "--port-file",
             str(self.folder / "port"),
         ]
-        self.processes["server"] = subprocess.Popen([*command, "--token-file", str(self.folder / "tokens.csv")])
+        self.processes["server"] = start_program(*command, "--token-file", str(self.folder / "tokens.csv"))
         until(lambda: (self.folder / "port").exists())
         self.url = f"http://127.0.0.1:{(self.folder / 'port').read_text()}"
         document = {
@@ -72,8 +71,8 @@ class EmbeddedCluster:
 
     def start_kubelet(self, fleet: Path, *options: str) -> None:
         """Start the virtual kubelet of the fleet's cluster of this name, with further options, and wait until its nodes are Ready."""
-        command = [sys.executable, "-m", "workers.virtual_kubelet", "--kubeconfig", str(self.kubeconfig), "--context", "kubelet"]
-        self.processes["kubelet"] = subprocess.Popen([*command, "--fleet", str(fleet), "--cluster", self.name, *options])
+        command = ["workers.virtual_kubelet", "--kubeconfig", str(self.kubeconfig), "--context", "kubelet"]
+        self.processes["kubelet"] = start_program(*command, "--fleet", str(fleet), "--cluster", self.name, *options)
         until(self._nodes_ready)
 
     def kill(self, process: str) -> None:

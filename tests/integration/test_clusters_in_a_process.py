@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.commands import start_program
 from tests.waiting import until
 
 CLUSTERS = ("c1", "c2")
@@ -34,7 +35,7 @@ def urls(tmp_path: Path) -> Iterator[dict[str, str]]:
     for name in CLUSTERS:
         words += ["--cluster", name, "--token-file", str(tmp_path / "tokens.csv")]
         words += ["--data-dir", str(tmp_path / name), "--port-file", str(tmp_path / f"{name}.port")]
-    process = subprocess.Popen([sys.executable, "-m", "workers.api_server", *words])
+    process = start_program("workers.api_server", *words)
     try:
         until(lambda: all((tmp_path / f"{name}.port").exists() for name in CLUSTERS))
         yield {name: f"http://127.0.0.1:{(tmp_path / f'{name}.port').read_text()}" for name in CLUSTERS}
@@ -66,9 +67,9 @@ def test_one_process_runs_the_kubelets_of_several_clusters(urls: dict[str, str],
         "contexts": [{"name": f"at-{name}", "context": {"cluster": name, "user": "root"}} for name in urls],
     }
     (tmp_path / "kubeconfig").write_text(json.dumps(document))
-    command = [sys.executable, "-m", "workers.virtual_kubelet", "--kubeconfig", str(tmp_path / "kubeconfig"), "--fleet", "demo"]
+    command = ["workers.virtual_kubelet", "--kubeconfig", str(tmp_path / "kubeconfig"), "--fleet", "demo"]
     served = [word for name in CLUSTERS for word in ("--cluster", name, "--context", f"at-{name}")]
-    kubelets = subprocess.Popen([*command, *served])
+    kubelets = start_program(*command, *served)
 
     def ready(name: str) -> set[str]:
         """The Ready nodes of a cluster."""

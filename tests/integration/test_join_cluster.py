@@ -20,7 +20,7 @@ from tango.domain.observations import NodeState
 from tango.stack.kubeconfig import ClusterAccess, kubeconfig, token_file
 from tango.store.database import Database
 from tango.store.fleet import PostgresFleetStore
-from tests.commands import run_tango
+from tests.commands import run_tango, start_program
 from tests.conftest import DatabaseUrls
 from tests.waiting import until
 
@@ -47,8 +47,8 @@ def config(tmp_path: Path) -> Iterator[Path]:
     """A kubeconfig of a running embedded cluster `far`."""
     access = ClusterAccess(server="", tango_token="t1", kubelet_token="k1", admin_token="a1")
     (tmp_path / "tokens.csv").write_text(token_file("far", access))
-    command = [sys.executable, "-m", "workers.api_server", "--cluster", "far", "--token-file", str(tmp_path / "tokens.csv")]
-    process = subprocess.Popen([*command, "--port-file", str(tmp_path / "port")], cwd=ROOT)
+    command = ["workers.api_server", "--cluster", "far", "--token-file", str(tmp_path / "tokens.csv")]
+    process = start_program(*command, "--port-file", str(tmp_path / "port"))
     try:
         until((tmp_path / "port").exists)
         server = f"http://127.0.0.1:{(tmp_path / 'port').read_text().strip()}"

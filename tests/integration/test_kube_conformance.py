@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.commands import start_program
 from tests.waiting import until
 
 ROOT = Path(__file__).parent.parent.parent
@@ -22,9 +23,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """URL of a running embedded API server that knows one administrator."""
     folder = tmp_path_factory.mktemp("apiserver")
     (folder / "tokens.csv").write_text('root-token,root,1,"system:masters"\n')
-    command = [sys.executable, "-m", "workers.api_server", "--cluster", "c1", "--token-file", str(folder / "tokens.csv")]
+    command = ["workers.api_server", "--cluster", "c1", "--token-file", str(folder / "tokens.csv")]
     command += ["--data-dir", str(folder / "data"), "--port-file", str(folder / "port")]
-    process = subprocess.Popen(command, cwd=ROOT)
+    process = start_program(*command)
     try:
         until(lambda: (folder / "port").exists() or process.poll() is not None)
         assert process.poll() is None

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -24,6 +22,7 @@ from tango.errors import Invalid, NotFound
 from tango.kube.api_client import MERGE_PATCH, KubeClient
 from tango.kube.manifests import be_pod, binding, lc_instance
 from tango.settings import KubeSettings
+from tests.commands import Started, start_program
 from tests.waiting import WITHIN_S
 
 Json = dict[str, Any]
@@ -64,8 +63,8 @@ class Cluster:
     """The running pair of processes, and an administrator's client."""
 
     client: KubeClient
-    start_kubelet: Callable[[], subprocess.Popen[bytes]]
-    kubelet: subprocess.Popen[bytes]
+    start_kubelet: Callable[[], Started]
+    kubelet: Started
 
     async def create(self, body: Json, node: str = "n1") -> str:
         """Create a pod and bind it, as the scheduler does."""
@@ -136,9 +135,9 @@ def best_effort(request_id: int, *, work_s: float, cpu: int = 500, gpus: int = 0
 
 
 @pytest.fixture
-def processes() -> Iterator[list[subprocess.Popen[bytes]]]:
+def processes() -> Iterator[list[Started]]:
     """Processes that the test started; killed at its end."""
-    started: list[subprocess.Popen[bytes]] = []
+    started: list[Started] = []
     yield started
     for process in started:
         process.kill()
@@ -146,13 +145,13 @@ def processes() -> Iterator[list[subprocess.Popen[bytes]]]:
 
 
 @pytest.fixture
-async def cluster(tmp_path: Path, processes: list[subprocess.Popen[bytes]]) -> AsyncIterator[Cluster]:
+async def cluster(tmp_path: Path, processes: list[Started]) -> AsyncIterator[Cluster]:
     """An embedded API server with one virtual kubelet whose node is ready."""
     (tmp_path / "fleet.yaml").write_text(FLEET)
     (tmp_path / "tokens.csv").write_text(TOKENS)
-    server = [sys.executable, "-m", "workers.api_server", "--cluster", "here", "--data-dir", str(tmp_path / "data")]
+    server = ["workers.api_server", "--cluster", "here", "--data-dir", str(tmp_path / "data")]
     files = ["--port-file", str(tmp_path / "port"), "--token-file", str(tmp_path / "tokens.csv")]
-    processes.append(subprocess.Popen([*server, *files]))
+    processes.append(start_program(*server, *files))
 
     async def port() -> str | None:
         return (tmp_path / "port").read_text() if (tmp_path / "port").exists() else None
@@ -166,11 +165,11 @@ async def cluster(tmp_path: Path, processes: list[subprocess.Popen[bytes]]) -> A
         "contexts": [{"name": n, "context": {"cluster": "here", "user": n}} for n in ("root", "kubelet")],
     }
     (tmp_path / "kubeconfig").write_text(json.dumps(kubeconfig))
-    command = [sys.executable, "-m", "workers.virtual_kubelet", "--kubeconfig", str(tmp_path / "kubeconfig")]
+    command = ["workers.virtual_kubelet", "--kubeconfig", str(tmp_path / "kubeconfig")]
     command += ["--context", "kubelet", "--fleet", str(tmp_path / "fleet.yaml"), "--cluster", "here"]
 
-    def start_kubelet() -> subprocess.Popen[bytes]:
-        processes.append(subprocess.Popen(command))
+    def start_kubelet() -> Started:
+        processes.append(start_program(*command))
         return processes[-1]
 
     async with await KubeClient.from_kubeconfig(str(tmp_path / "kubeconfig"), "root", KubeSettings()) as client:
