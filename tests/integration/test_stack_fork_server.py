@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import textwrap
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -36,11 +36,14 @@ sys.exit(7)
 """
 
 
-def fork_server(folder: Path) -> ForkServer:
-    """One whose forks find the module `program` in the folder."""
+WITHOUT_LOADING = ("-c", "from workers import fork_server; fork_server.LOADED = (); fork_server.main()")
+
+
+def fork_server(folder: Path, program: Sequence[str] = WITHOUT_LOADING) -> ForkServer:
+    """One whose forks find the module `program` in the folder. What a stack's loads first takes two seconds of CPU."""
     (folder / "program.py").write_text(textwrap.dedent(PROGRAM))
     return ForkServer(
-        lambda: tethered((sys.executable, "-m", *FORK_SERVER)),
+        lambda: tethered((sys.executable, *program)),
         environment={"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
         work_folder=folder,
         log_path=folder / "fork-server.log",
@@ -51,6 +54,14 @@ def fork_server(folder: Path) -> ForkServer:
 async def forks(tmp_path: Path) -> AsyncIterator[ForkServer]:
     """One that is ended afterwards."""
     found = fork_server(tmp_path)
+    yield found
+    await found.close()
+
+
+@pytest.fixture
+async def loading(tmp_path: Path) -> AsyncIterator[ForkServer]:
+    """Likewise one as stacks have it."""
+    found = fork_server(tmp_path, ("-m", *FORK_SERVER))
     yield found
     await found.close()
 
@@ -74,9 +85,9 @@ def alive(pid: int) -> bool:
         return False
 
 
-async def test_a_fork_is_a_program_of_its_own(forks: ForkServer, tmp_path: Path) -> None:
+async def test_a_fork_is_a_program_of_its_own(loading: ForkServer, tmp_path: Path) -> None:
     """It has the arguments, environment, folder and streams that were asked for and nothing of the server's but what is loaded."""
-    status = await (await started(forks, tmp_path, "a", "b")).wait()
+    status = await (await started(loading, tmp_path, "a", "b")).wait()
 
     told = json.loads((tmp_path / "output").read_text())
     assert status == 7
@@ -128,15 +139,15 @@ async def test_a_server_that_hangs_is_ended_and_the_next_request_starts_another(
     assert await (await started(forks, tmp_path)).wait() == 7
 
 
-async def test_a_fork_that_nobody_waits_for_any_more_is_killed(forks: ForkServer, tmp_path: Path) -> None:
+async def test_a_fork_that_nobody_waits_for_any_more_is_killed(loading: ForkServer, tmp_path: Path) -> None:
     """Whoever asked may be cancelled while the server still loads; the next one gets its own process all the same."""
-    asked = asyncio.create_task(started(forks, tmp_path, "wait"))
+    asked = asyncio.create_task(started(loading, tmp_path, "wait"))
     await asyncio.sleep(0.1)
     asked.cancel()
     await asyncio.gather(asked, return_exceptions=True)
 
     (tmp_path / "second").mkdir()
-    fork = await started(forks, tmp_path / "second", "wait", environment={"WORD": "second"})
+    fork = await started(loading, tmp_path / "second", "wait", environment={"WORD": "second"})
     await eventually((tmp_path / "second" / "output").read_text)
 
     assert json.loads((tmp_path / "second" / "output").read_text())["word"] == "second"
