@@ -34,7 +34,7 @@ spec:
       cpu_limit_millicores: 500
     - {name: batch, class: be, cpu_work_s: 0.5, memory_mib: 64, cpu_request_millicores: 100, cpu_limit_millicores: 500}
 """
-SPAN_S = 12
+SPAN_S = 8
 CALM_PER_S, BUSY_PER_S = 2, 25
 """LC requests: at 25 a second an instance of half a core has twice the work that it can do, at 2 a second a sixth."""
 BE_PER_S = 1
