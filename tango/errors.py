@@ -2,8 +2,9 @@
 
     TangoError                    everything Tango raises on purpose
     ├── UsageError                the caller asked for something that does not exist (exit 2)
-    ├── ConfigError               the settings, a fleet or a service file are wrong: do not start (exit 2)
-    ├── CheckpointError           a learned network's file is missing, damaged or of another version: the fallback decides (exit 1)
+    ├── ConfigError               the settings, or what was asked to start, are wrong: do not start (exit 2)
+    │   └── FileRefused           what stands in a file is refused: a fleet, services, a kubeconfig, a policy, a backup (exit 3)
+    ├── CheckpointError           a learned network's file is missing, damaged or of another version: the fallback decides (exit 3)
     ├── ImpossiblePlan            a policy's plan cannot be carried out; nothing of it was applied (exit 1)
     ├── PolicyFailed              a policy raised, returned no plan, or cannot be loaded (exit 1)
     ├── Deadlock                  requests wait in a simulation in which nothing can ever run (exit 1)
@@ -47,13 +48,24 @@ class UsageError(TangoError):
 
 
 class ConfigError(TangoError):
-    """Settings, a fleet or a service declaration are wrong: nothing is started with them."""
+    """Settings, or what was asked to start, are wrong: nothing is started with them."""
 
     exit_status = 2
 
 
+class FileRefused(ConfigError):
+    """A file that is there and can be read has something in it that is refused, as rows of a trace are: nothing is started with it.
+
+    A path, or a name of what is in it, that leads nowhere is a `ConfigError` or `UsageError`.
+    """
+
+    exit_status = 3
+
+
 class CheckpointError(TangoError):
     """The file of a learned network cannot be used; the scheduler continues with its fallback policy and records this message."""
+
+    exit_status = 3
 
 
 class ImpossiblePlan(TangoError):

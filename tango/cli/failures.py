@@ -33,8 +33,8 @@ BROKEN_PIPE = 128 + signal.SIGPIPE
 EXIT_CODES = {
     0: "done",
     FAILED: "failed, or what was asked is not so (`status` without a stack, --min-qos not met)",
-    USAGE: "usage: an option, a name that there is not, a file without meaning",
-    3: "refused: rows of a trace, what a request or job has in it, a key that is taken",
+    USAGE: "usage: an option or a variable, a name or file that there is not",
+    3: "refused: a trace or checkpoint, what stands in any file, a request, job or query; a key that is taken",
     4: "something does not answer, or refuses the login: database, broker, cluster, gateway",
     124: "a wait ran out (--timeout); what was waited for goes on",
     INTERRUPTED: "interrupted",
@@ -73,11 +73,11 @@ def exit_status(command: click.Command, args: Sequence[str] | None = None) -> in
     except BaseException as error:  # the outermost edge: nothing above it could report an exception better
         if debug and not isinstance(error, (SystemExit, KeyboardInterrupt)):
             traceback.print_exc(file=sys.stderr)
-        return _status_of(error, debug=debug)
+        return _status_of(error, arguments, debug=debug)
     return result if isinstance(result, int) else 0
 
 
-def _status_of(error: BaseException, *, debug: bool) -> int:
+def _status_of(error: BaseException, arguments: Sequence[str], *, debug: bool) -> int:
     match error:
         case SystemExit() | BrokenPipeError() if _reader_left():  # click turns a broken pipe into SystemExit
             _silence_stdout()
@@ -100,6 +100,10 @@ def _status_of(error: BaseException, *, debug: bool) -> int:
         case TangoError():
             _tell(_message(error))
             return error.exit_status
+        case UnicodeEncodeError() if no_text := [one for one in arguments if not _is_text(one)]:
+            # Python keeps the bytes of arguments that it cannot decode, for paths; a database takes none of them.
+            _tell(f"Error: {no_text[0]!r} is no text in UTF-8")
+            return USAGE
         case OSError() if error.filename is not None or error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EMFILE):
             # No defect, although nobody has named the file's part in it: the machine said no.
             place = f"{error.filename}: " if error.filename is not None else ""
@@ -109,6 +113,14 @@ def _status_of(error: BaseException, *, debug: bool) -> int:
             hint = "" if debug else "\nThis is a defect in Tango; `tango --debug ...` shows where."
             _tell(f"Error: unexpected {type(error).__name__}: {error}{hint}")
             return FAILED
+
+
+def _is_text(argument: str) -> bool:
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _message(error: TangoError) -> str:

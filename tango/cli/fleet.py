@@ -17,7 +17,7 @@ from tango.domain.fleet import Fleet, Node
 from tango.domain.quantities import Amounts
 from tango.domain.resource_axis import quantity
 from tango.domain.services import Service, ServiceClass
-from tango.errors import UsageError
+from tango.errors import FileRefused, UsageError
 from tango.files import write_whole
 from tango.fleets import (
     FleetRecipe,
@@ -163,7 +163,10 @@ def generate(services_of: str, name: str | None, out: Path, force: bool, output:
     like = load_fleet(services_of)
     text = dump_recipe(name or out.stem, FleetRecipe(machines=_machines(like), **sizes), like)
     # Read as --fleet will read it, and before anything is written: no file is left that would be refused.
-    made = parse_fleet(text, str(out))
+    try:
+        made = parse_fleet(text, str(out))
+    except FileRefused as error:  # what is wrong came from the command line
+        raise UsageError(str(error)) from error
     write_whole(out, text)
     say(f"fleet {made.name} written to {out}")
     rows = [_summary(made)]

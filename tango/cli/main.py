@@ -10,7 +10,7 @@ from click.shell_completion import CompletionItem
 
 from tango import __version__
 from tango.cli.failures import run_reporting_failures
-from tango.stack.inherited import keep_own_rights, leave_out_others
+from tango.stack.inherited import keep_own_rights, leave_out_others, open_closed_streams
 
 # In the order of a first session, which `tango --help` keeps.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -103,6 +103,7 @@ def cli(**_: Any) -> None:
 
 def run() -> None:
     """Entry point of the console script `tango`; never returns."""
+    open_closed_streams()
     leave_out_others(starts_others=True)
     keep_own_rights()
     run_reporting_failures(cli)

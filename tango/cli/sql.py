@@ -68,6 +68,7 @@ def sql(
     \b
         tango sql "SELECT * FROM run_summary"
         tango sql -o csv "SELECT * FROM request WHERE run_id = 3" > requests.csv
+        tango sql - < report.sql               # from a file
         tango sql @slowest --run 3
         tango sql --list                       # all queries that have names
         tango sql --schema                     # all tables and views
@@ -80,7 +81,11 @@ def sql(
         return
     if not query:
         raise UsageError("no query is given: a SELECT in quotes, or a name such as @slowest; `tango sql --list` shows all")
-    query = (sys.stdin.read() if query == "-" else query).strip()
+    if query == "-":
+        query = sys.stdin.buffer.read().decode("utf-8-sig", "surrogateescape")  # what is no text is refused as in an argument
+        if not query.strip():
+            raise UsageError("standard input has no query; `tango sql - < FILE` reads one from a file")
+    query = query.strip()
     if query.startswith("@"):
         from tango.store.named_queries import named_query
 

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from tango.analysis.comparison import CellResult
 from tango.domain.seeds import TRAINING
-from tango.errors import ConfigError
+from tango.errors import ConfigError, FileRefused
 from tango.experiments.cells import Cell
 from tango.systems import SYSTEMS, System, lc_tunable
 from tango.traces.workloads import Workload
@@ -141,12 +141,13 @@ def dump_tuned(found: Mapping[str, Candidate], *, command: str) -> str:
 
 
 def read_tuned(path: Path) -> dict[str, Any]:
-    """A file of `dump_tuned`. Raises: ConfigError for any other."""
+    """A file of `dump_tuned`. Raises: ConfigError where there is none, FileRefused for any other."""
     try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["systems"]
         return {name: dict(values["settings"]) for name, values in found.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ConfigError(f"{path}: no result of tango tune ({error}); make one: tango tune --out {path}") from error
+        kind = ConfigError if isinstance(error, OSError) else FileRefused
+        raise kind(f"{path}: no result of tango tune ({error}); make one: tango tune --out {path}") from error
 
 
 @cache

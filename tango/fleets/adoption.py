@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from tango.domain.services import Adoption
-from tango.errors import ConfigError
+from tango.errors import FileRefused
 from tango.fleets.templates import ASSUMED_CONCURRENCY, ASSUMED_LC_WORK_S, ASSUMED_MEMORY_MIB
 from tango.fleets.yaml_document import Readers, YamlMapping, YamlValue
 
@@ -33,7 +33,7 @@ NOT_BESIDE = {
 def fields_with_adoption(keys: YamlMapping, readers: Readers, *, lc: bool) -> dict[str, Any]:
     """The fields of `Service` of a mapping with `adopt`; `readers` are those of the short form.
 
-    Raises: ConfigError with file, line and key.
+    Raises: FileRefused with file, line and key.
     """
     if not lc:
         keys.values["adopt"].refuse(
@@ -61,7 +61,7 @@ def fields_with_adoption(keys: YamlMapping, readers: Readers, *, lc: bool) -> di
     }
     assumed = tuple(sorted(guesses.keys() - declared.keys()))
     if adoption.resize and "cpu_limit_millicores" not in declared:
-        raise ConfigError(
+        raise FileRefused(
             f"{keys.owner.where}: {keys.owner.key}.cpu_limit_millicores is missing, expected the CPU limit that a pod has of its owner, "
             "since adopt.resize moves it"
         )

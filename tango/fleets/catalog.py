@@ -10,7 +10,7 @@ from pathlib import Path
 from tango.domain.fleet import Fleet
 from tango.domain.near_names import near_name
 from tango.domain.services import Service
-from tango.errors import ConfigError, UsageError
+from tango.errors import ConfigError, FileRefused, UsageError
 from tango.fleets.declarations import fleet_of, service_of
 from tango.fleets.yaml_document import MAX_BYTES, documents
 
@@ -27,7 +27,8 @@ def load_fleet(name_or_path: str | Path, *, must_fit: bool = True) -> Fleet:
     """A built-in fleet by name, or the one that a YAML file declares. A text with a `/`, or that ends in .yaml or .yml, is a path.
 
     `must_fit` is explained at `parse_fleet`.
-    Raises: UsageError for an unknown name, with the known ones; ConfigError for a file that cannot be read or has a mistake.
+    Raises: UsageError for an unknown name, with the known ones; ConfigError for a file that cannot be read, FileRefused for one that
+    has a mistake.
     """
     given = str(name_or_path)
     if isinstance(name_or_path, str) and "/" not in given and not given.endswith((".yaml", ".yml")):
@@ -45,7 +46,7 @@ def load_services(path: str | Path) -> tuple[Service, ...]:
     """The services, sorted by name, of a file with one or more `kind: Service` documents (`-`: of standard input), or of all YAML files of
     a folder.
 
-    Raises: ConfigError for a file that cannot be read, has a mistake or no document, and for a name that is declared twice.
+    Raises: ConfigError for a file that cannot be read; FileRefused for one that has a mistake or no document, or declares a name twice.
     """
     path = Path(path)
     files = sorted(p for p in path.iterdir() if p.suffix in (".yaml", ".yml")) if path.is_dir() else [path]
@@ -54,10 +55,10 @@ def load_services(path: str | Path) -> tuple[Service, ...]:
         for document in documents(_read(file), str(file)):
             service = service_of(document)
             if service.name in found:
-                raise ConfigError(f"{document.where}: metadata.name is {service.name!r}, expected each service once")
+                raise FileRefused(f"{document.where}: metadata.name is {service.name!r}, expected each service once")
             found[service.name] = service
     if not found:
-        raise ConfigError(f"{path}: found no document, expected at least one of kind Service")
+        raise FileRefused(f"{path}: found no document, expected at least one of kind Service")
     return tuple(found[name] for name in sorted(found))
 
 
@@ -66,11 +67,11 @@ def parse_fleet(text: str, file: str, *, must_fit: bool = True) -> Fleet:
 
     With `must_fit` a service that no node can hold is refused. False is for a fleet that was accepted before: its services and nodes
     may have been changed since, and it must still load.
-    Raises: ConfigError with file, line, what was found and what was expected.
+    Raises: FileRefused with file, line, what was found and what was expected.
     """
     found = documents(text, file)
     if len(found) != 1:
-        raise ConfigError(f"{file}: found {len(found)} documents, expected one of kind Fleet")
+        raise FileRefused(f"{file}: found {len(found)} documents, expected one of kind Fleet")
     return fleet_of(found[0], must_fit=must_fit)
 
 
@@ -85,4 +86,4 @@ def _read(path: Path) -> str:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}), expected a YAML declaration") from error
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
-        raise ConfigError(f"{path}:{line}: found the byte 0x{content[error.start]:02x}, expected UTF-8 text") from error
+        raise FileRefused(f"{path}:{line}: found the byte 0x{content[error.start]:02x}, expected UTF-8 text") from error

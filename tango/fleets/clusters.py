@@ -8,7 +8,7 @@ from typing import Any
 from tango.domain.fleet import Cluster, Link, Node
 from tango.domain.near_names import near_name
 from tango.domain.quantities import MAX_MEMORY_MIB
-from tango.errors import ConfigError
+from tango.errors import ConfigError, FileRefused
 from tango.fleets.extended import extended_of
 from tango.fleets.recipes import FleetRecipe, MachineType, expand
 from tango.fleets.yaml_document import Names, Readers, YamlMapping, YamlValue
@@ -56,10 +56,10 @@ _MACHINE_READERS: Readers = {"share": lambda v: v.number(1e-6, 1e6), **_SIZE_REA
 
 
 def clusters_of(spec: YamlMapping) -> tuple[Cluster, ...]:
-    """The clusters of a fleet's `spec`, from `clusters` or the recipe in `generate`. Raises: ConfigError with the line of the mistake."""
+    """The clusters of a fleet's `spec`, from `clusters` or the recipe in `generate`. Raises: FileRefused with the line of the mistake."""
     recipe = spec.optional("generate", _recipe, None)
     if recipe is None and "clusters" not in spec.values:
-        raise ConfigError(
+        raise FileRefused(
             f"{spec.owner.where}: spec.clusters is missing, expected a list of clusters, or a recipe in spec.generate"
         )
     if recipe is not None and "clusters" in spec.values:
@@ -101,7 +101,7 @@ def _recipe(value: YamlValue) -> FleetRecipe:
         return FleetRecipe(**fields)
     except ConfigError as error:
         key = str(error).split(" ", 1)[0]
-        raise ConfigError(f"{keys.values[key].where}: {value.key}.{error}") from error
+        raise FileRefused(f"{keys.values[key].where}: {value.key}.{error}") from error
 
 
 def _machine(keys: YamlMapping) -> MachineType:
@@ -114,7 +114,7 @@ def _machine(keys: YamlMapping) -> MachineType:
 def links_of(value: YamlValue, clusters: Sequence[str]) -> tuple[Link, ...]:
     """The links of a fleet; `clusters` are the declared names.
 
-    Raises: ConfigError for a link with an unknown end, with neither RTT nor bandwidth, or of a pair that has one already.
+    Raises: FileRefused for a link with an unknown end, with neither RTT nor bandwidth, or of a pair that has one already.
     """
     links: dict[frozenset[str], tuple[Link, int]] = {}
     for item in value.items():
@@ -140,4 +140,4 @@ def _link(keys: YamlMapping, clusters: Sequence[str]) -> Link:
     try:
         return Link(from_cluster=ends[0], to_cluster=ends[1], **fields)
     except ConfigError as error:
-        raise ConfigError(f"{keys.owner.where}: {keys.owner.key} {str(error).removeprefix('link ')}") from error
+        raise FileRefused(f"{keys.owner.where}: {keys.owner.key} {str(error).removeprefix('link ')}") from error

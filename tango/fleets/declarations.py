@@ -15,7 +15,7 @@ from tango.domain.fleet import MOST_PODS, Fleet, Link, NetworkModel, Node, RunPo
 from tango.domain.kubelet_ways import USUAL, KubeletWays, ways_of
 from tango.domain.quantities import MAX_MEMORY_MIB
 from tango.domain.services import Service, ServiceClass
-from tango.errors import ConfigError
+from tango.errors import ConfigError, FileRefused
 from tango.fleets.adoption import NOT_BESIDE as ADOPTION_HAS
 from tango.fleets.adoption import adoption_document, fields_with_adoption
 from tango.fleets.clusters import LINK_READERS, MAX_MILLICORES, NETWORK_READERS, clusters_of, links_of
@@ -66,7 +66,7 @@ _MODEL_READERS: Readers = {
 def fleet_of(document: YamlValue, *, must_fit: bool = True) -> Fleet:
     """The fleet that a `kind: Fleet` document declares, with its `source_hash`; `must_fit` is explained at `catalog.parse_fleet`.
 
-    Raises: ConfigError with file, line, key, what was found and what was expected.
+    Raises: FileRefused with file, line, key, what was found and what was expected.
     """
     name, spec = _head(document, "Fleet")
     clusters = clusters_of(spec)
@@ -94,7 +94,7 @@ def fleet_of(document: YamlValue, *, must_fit: bool = True) -> Fleet:
             **model,
         )
     except ConfigError as error:
-        raise ConfigError(f"{document.where}: {error}") from error
+        raise FileRefused(f"{document.where}: {error}") from error
     if must_fit:
         for service, place in services.items():
             if service.adopt is not None:
@@ -107,11 +107,11 @@ def _ways(value: YamlValue) -> KubeletWays:
     try:
         return ways_of(value.plain())
     except ValueError as error:
-        raise ConfigError(f"{value.where}: {value.key}: {error}") from error
+        raise FileRefused(f"{value.where}: {value.key}: {error}") from error
 
 
 def service_of(document: YamlValue) -> Service:
-    """The service that a `kind: Service` document declares. Raises: ConfigError as `fleet_of` does."""
+    """The service that a `kind: Service` document declares. Raises: FileRefused as `fleet_of` does."""
     name, spec = _head(document, "Service")
     return _service(name, spec)
 
@@ -201,7 +201,7 @@ def _service(name: str, keys: YamlMapping) -> Service:
     try:
         return Service(name=name, service_class=service_class, **fields)
     except ConfigError as error:
-        raise ConfigError(f"{keys.owner.where}: {error}") from error
+        raise FileRefused(f"{keys.owner.where}: {error}") from error
 
 
 def _document(kind: str, name: str, spec: dict[str, object]) -> dict[str, object]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from tango.domain.quantities import Amounts, extended_amounts, format_extended, parse_quantity
 from tango.domain.services import Service
-from tango.errors import ConfigError
+from tango.errors import FileRefused
 from tango.fleets.yaml_document import YamlValue
 
 MOST_DEVICES = 10_000
@@ -22,7 +22,7 @@ _NAME = re.compile(rf"(?=[^/]{{1,253}}/){_LABEL}(\.{_LABEL})*/[A-Za-z0-9]([-A-Za
 def extended_of(value: YamlValue) -> Amounts:
     """The amounts of a mapping from names to quantities, whole (`2`) or in thousandths (`500m`).
 
-    Raises: ConfigError for a name that is no extended resource's, or an amount that is none.
+    Raises: FileRefused for a name that is no extended resource's, or an amount that is none.
     """
     found: dict[str, Any] = {}
     for name, item in value.mapping().values.items():
@@ -45,7 +45,7 @@ def declared_extended(amounts: Amounts) -> dict[str, int | str]:
 
 
 def refuse_fractions(services: Sequence[Service]) -> None:
-    """Raises: ConfigError for a service whose pods no Kubernetes cluster accepts: it counts extended resources in whole ones.
+    """Raises: FileRefused for a service whose pods no Kubernetes cluster accepts: it counts extended resources in whole ones.
 
     A fleet that shares devices by thousandths can be simulated; on a cluster a device plugin has to offer the shares under a name of
     their own.
@@ -53,7 +53,7 @@ def refuse_fractions(services: Sequence[Service]) -> None:
     for service in services:
         for name, amount in service.extended:
             if amount % 1000:
-                raise ConfigError(
+                raise FileRefused(
                     f"service {service.name!r} asks for {amount}m of {name}, expected whole ones: Kubernetes gives out no part of an "
                     "extended resource; simulate this fleet, or ask for a resource that a device plugin offers in shares"
                 )

@@ -5,12 +5,12 @@ from __future__ import annotations
 from tango.domain.fleet import Fleet
 from tango.domain.resource_axis import EVERYWHERE, ResourceAxis, lacks, quantity
 from tango.domain.services import Service, ServiceClass
-from tango.errors import ConfigError
+from tango.errors import FileRefused
 from tango.fleets.yaml_document import YamlMapping
 
 
 def refuse_unfit(service: Service, declared: YamlMapping, fleet: Fleet) -> None:
-    """Raises: ConfigError if no node holds one pod of the service, with the line of the figure that is too large.
+    """Raises: FileRefused if no node holds one pod of the service, with the line of the figure that is too large.
 
     An empty node is assumed: whether several services fit together is for dispatch and placement to see. An LC service has instances on
     every node, so every node must have the extended resources that all of them ask for.
@@ -51,4 +51,4 @@ def _plain(name: str, amount: float) -> str:
 def _refuse(service: Service, declared: YamlMapping, key: str, expected: str) -> None:
     place = declared.values.get(key, declared.owner)
     value = getattr(service, key) if key != "extended" else ", ".join(f"{quantity(*of)} of {of[0]}" for of in service.extended)
-    raise ConfigError(f"{place.where}: {declared.owner.key}.{key} of {service.name} is {value}, expected {expected}")
+    raise FileRefused(f"{place.where}: {declared.owner.key}.{key} of {service.name} is {value}, expected {expected}")

@@ -10,7 +10,7 @@ from typing import Any
 
 from tango.domain.pod_templates import PodTemplate, canonical_template, default_container
 from tango.domain.template_rules import problem_of, unknown_volume_of, written
-from tango.errors import ConfigError
+from tango.errors import FileRefused
 from tango.fleets.yaml_document import Readers, YamlMapping, YamlValue
 
 ASSUMED_LC_WORK_S = 0.05
@@ -32,7 +32,7 @@ NOT_BESIDE = {"image": "its containers have images", "extended": "its containers
 def fields_with_template(keys: YamlMapping, readers: Readers, *, lc: bool) -> dict[str, Any]:
     """The fields of `Service` of a mapping with `template`; `readers` are those of the short form.
 
-    Raises: ConfigError with file, line and the field's path for what Tango cannot run, and for figures that contradict the template.
+    Raises: FileRefused with file, line and the field's path for what Tango cannot run, and for figures that contradict the template.
     """
     for key, why in NOT_BESIDE.items():
         if key in keys.values:
@@ -45,7 +45,7 @@ def fields_with_template(keys: YamlMapping, readers: Readers, *, lc: bool) -> di
     keys.close()
     if problem := problem_of(body, lc=lc, container=container, allowed=allowed) or unknown_volume_of(body):
         place = value.at(problem.path).where
-        raise ConfigError(f"{place}: {written(problem.path, value.key)} is {problem.found}, expected {problem.expected}")
+        raise FileRefused(f"{place}: {written(problem.path, value.key)} is {problem.found}, expected {problem.expected}")
     text = canonical_template(body)
     template = PodTemplate(json.loads(text), container or default_container(body))
     figures = _Figures(declared, keys, template)
@@ -101,7 +101,7 @@ class _Figures:
         found = self._declared.get("port") or self._template.port
         if found is None and lc:
             owner = self._keys.owner
-            raise ConfigError(
+            raise FileRefused(
                 f"{owner.where}: {owner.key}.port is missing, expected the port at which container {self._template.container!r} answers, "
                 "there or among its ports"
             )
@@ -140,7 +140,7 @@ class _Figures:
         return {"memory_mib": own + beside}
 
     def _one(self, key: str, of_template: int | None, field: str) -> int | None:
-        """The template's figure, or the declared one where it has none. Raises: ConfigError where they differ."""
+        """The template's figure, or the declared one where it has none. Raises: FileRefused where they differ."""
         declared = self._declared.get(key)
         if declared is not None and of_template is not None and declared != of_template:
             self._keys.values[key].refuse(f"{of_template}, the template's {field}, or nothing")

@@ -15,7 +15,7 @@ from typing import Any, NoReturn, TypeVar
 import yaml
 
 from tango.domain.near_names import near_name
-from tango.errors import ConfigError
+from tango.errors import FileRefused
 
 T = TypeVar("T")
 
@@ -66,13 +66,13 @@ class YamlValue:
         return int(self.node.start_mark.line) + 1
 
     def refuse(self, expected: str, *, found: str | None = None) -> NoReturn:
-        """Raises: ConfigError with file, line, key, what was found (the value itself if `found` is None) and `expected`."""
-        raise ConfigError(f"{self.where}: {self.key or 'document'} is {found or self._found()}, expected {expected}")
+        """Raises: FileRefused with file, line, key, what was found (the value itself if `found` is None) and `expected`."""
+        raise FileRefused(f"{self.where}: {self.key or 'document'} is {found or self._found()}, expected {expected}")
 
     def scalar(self) -> object:
         """The Python value of a scalar; None for a list or a mapping.
 
-        Raises: ConfigError for a number that YAML 1.1 reads as another one than YAML 1.2: `010000` is 4096 or 10000, `4:16:00` is 15360 or
+        Raises: FileRefused for a number that YAML 1.1 reads as another one than YAML 1.2: `010000` is 4096 or 10000, `4:16:00` is 15360 or
         a text.
         """
         if isinstance(self.node, yaml.ScalarNode) and self.node.tag in _NUMBERS and _READ_IN_TWO_WAYS.fullmatch(self.node.value):
@@ -102,7 +102,7 @@ class YamlValue:
         return self._constructed()
 
     def text(self) -> str:
-        """A non-empty string. This and the other readers below raise ConfigError for any other value."""
+        """A non-empty string. This and the other readers below raise FileRefused for any other value."""
         value = self.scalar()
         if not isinstance(value, str) or not value:
             self.refuse("a non-empty string")
@@ -168,7 +168,7 @@ class YamlValue:
         """All of it as JSON has it, for a part whose keys somebody else knows; at most `most` values, aliases counted each time.
 
         What YAML takes for a date stays the text that it is; numbers are read as Kubernetes reads them, so that `defaultMode: 0644` is
-        octal. Raises: ConfigError for what JSON does not have, and for what contains itself.
+        octal. Raises: FileRefused for what JSON does not have, and for what contains itself.
         """
         left = [most]
 
@@ -200,7 +200,7 @@ class YamlValue:
     def mapping(self) -> YamlMapping:
         """The keys of a mapping, and those of the mappings that it merges (`<<`), of which its own and earlier ones go before.
 
-        Raises: ConfigError for a key that is not a string or stands twice, and for a merge of anything else.
+        Raises: FileRefused for a key that is not a string or stands twice, and for a merge of anything else.
         """
         return YamlMapping(self, self._merged([MOST_MERGES]))
 
@@ -251,13 +251,13 @@ class YamlMapping:
     asked: list[str] = field(default_factory=list)
 
     def required(self, key: str, read: Callable[[YamlValue], T]) -> T:
-        """The value of a key, read by `read`. Raises: ConfigError if the key is missing, with what `read` expects there."""
+        """The value of a key, read by `read`. Raises: FileRefused if the key is missing, with what `read` expects there."""
         self.asked.append(key)
         self.refuse_missing(key, read)
         return read(self.values[key])
 
     def refuse_missing(self, key: str, read: Callable[[YamlValue], object]) -> None:
-        """Read nothing, but raise ConfigError if the key is missing, with what `read` expects there."""
+        """Read nothing, but raise FileRefused if the key is missing, with what `read` expects there."""
         if key in self.values:
             return
         # As a value that no reader takes, it is refused in the reader's own words.
@@ -277,17 +277,17 @@ class YamlMapping:
         return {key: read(self.values[key]) for key, read in readers.items() if key in self.values}
 
     def fields(self, readers: Readers) -> dict[str, object]:
-        """The values of those keys among `readers` that are present. Raises: ConfigError for any other key."""
+        """The values of those keys among `readers` that are present. Raises: FileRefused for any other key."""
         values = self.given(readers)
         self.close()
         return values
 
     def close(self) -> None:
-        """Raises: ConfigError for the first key that was not asked for, with the list of known keys."""
+        """Raises: FileRefused for the first key that was not asked for, with the list of known keys."""
         for key, value in self.values.items():
             if key not in self.asked:
                 near = near_name(value.key.rpartition(".")[2], self.asked)
-                raise ConfigError(
+                raise FileRefused(
                     f"{value.where}: {value.key} is an unknown key{near}, expected one of: {', '.join(sorted(set(self.asked)))}"
                 )
 
@@ -304,7 +304,7 @@ class Names:
     lines: dict[str, int] = field(default_factory=dict)
 
     def once(self, value: YamlValue, read: Callable[[YamlValue], str]) -> str:
-        """The name, read by `read`. Raises: ConfigError if it was used before, with both lines."""
+        """The name, read by `read`. Raises: FileRefused if it was used before, with both lines."""
         name = read(value)
         if name in self.lines:
             value.refuse(f"a {self.kind} name of its own", found=f"{name!r}, the name in line {self.lines[name]}")
@@ -315,19 +315,19 @@ class Names:
 def documents(text: str, file: str) -> list[YamlValue]:
     """The non-empty documents of a YAML text; `file` is its name in messages.
 
-    Raises: ConfigError if it is not YAML, nested too deeply or longer than `MAX_BYTES`.
+    Raises: FileRefused if it is not YAML, nested too deeply or longer than `MAX_BYTES`.
     """
     if len(text) > MAX_BYTES:
-        raise ConfigError(f"{file} has {len(text)} characters, expected at most {MAX_BYTES}")
+        raise FileRefused(f"{file} has {len(text)} characters, expected at most {MAX_BYTES}")
     try:
         nodes = list(yaml.compose_all(text, Loader=_Loader))
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{file}:{mark.line + 1}" if mark else file
         problem = getattr(error, "problem", None) or str(error)
-        raise ConfigError(
+        raise FileRefused(
             f"{where}: cannot be read as YAML: {problem}; look at indentation, colons and quotes of this line and the one before"
         ) from error
     except RecursionError as error:
-        raise ConfigError(f"{file}: found values nested too deeply, expected a declaration") from error
+        raise FileRefused(f"{file}: found values nested too deeply, expected a declaration") from error
     return [YamlValue(file, "", node) for node in nodes if node is not None and node.tag != "tag:yaml.org,2002:null"]

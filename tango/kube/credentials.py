@@ -25,9 +25,9 @@ from kubernetes.aio import config as official_config
 from kubernetes.aio.config.exec_provider import ExecProvider
 from kubernetes.aio.config.kube_config import ConfigNode
 
-from tango.errors import ConfigError
+from tango.errors import ConfigError, FileRefused
 from tango.kube.http_exchange import Origin, Proxy
-from tango.kube.kubeconfig_file import document, parts_of, stamps
+from tango.kube.kubeconfig_file import Misnamed, document, parts_of, stamps
 
 EXPIRES_SOON_S = 60.0
 """Seconds before its end at which a plug-in's token is renewed, more than one call with all its retries takes."""
@@ -59,10 +59,15 @@ class Access:
 
 
 class Credentials:
-    """A context of a kubeconfig. Raises: ConfigError from `load` for a wrong file or context, or a plug-in that fails."""
+    """A context of a kubeconfig.
+
+    Raises: from `load` ConfigError for a file that cannot be read or has no such context; FileRefused for what is wrong in it, and for a
+    plug-in that fails.
+    """
 
     def __init__(self, path: str, context: str) -> None:
         self._path, self._context = path, context
+        self._what = f"kubeconfig {path}, context {context!r}"
         self._files: list[str] = []
         """What was last read, the kubeconfig first."""
         self._stamps: tuple[object, ...] = ()
@@ -72,7 +77,9 @@ class Credentials:
         """Read everything now; the TLS context stays the same object while its files do."""
         try:
             parts = parts_of(document(self._path), self._context)
-        except (OSError, ValueError) as error:
+        except (OSError, Misnamed) as error:
+            raise ConfigError(f"{self._what}: {error}") from error
+        except ValueError as error:
             raise self._wrong(str(error)) from error
         files = self._named_files(parts)
         stamped = stamps(files)
@@ -143,7 +150,7 @@ class Credentials:
         return [self._path, *(os.path.join(folder, str(name)) for name in named if name)]
 
     async def _require_plugin(self, plugin: Mapping[str, Any] | None, configuration: official.Configuration) -> None:
-        """The library only logs a plug-in that fails, and calls as nobody then. Raises: ConfigError with what the plug-in says."""
+        """The library only logs a plug-in that fails, and calls as nobody then. Raises: FileRefused with what the plug-in says."""
         if plugin is None or configuration.api_key.get("BearerToken") or configuration.cert_file:
             return
         try:
@@ -153,7 +160,7 @@ class Credentials:
         raise self._wrong(f"its plug-in {plugin.get('command')!r} gave neither a token nor a certificate")
 
     def _require_server(self, base: str, *, has_token: bool) -> None:
-        """Raises: ConfigError for a server of which nobody could say where it is, so that a token would go to somebody else, and for one to
+        """Raises: FileRefused for a server of which nobody could say where it is, so that a token would go to somebody else, and for one to
         which a token would go in the clear."""
         try:
             url = urlsplit(base)
@@ -168,16 +175,21 @@ class Credentials:
         if has_token and url.scheme == "http" and not _is_loopback(url.hostname or ""):
             raise self._wrong(f"its token would go to {base[:200]!r} in the clear; expected https://HOST:PORT")
 
-    def _wrong(self, why: str) -> ConfigError:
-        return ConfigError(f"kubeconfig {self._path}, context {self._context!r}: {why}")
+    def _wrong(self, why: str) -> FileRefused:
+        return FileRefused(f"{self._what}: {why}")
 
 
 def current_context(path: str) -> str:
-    """The context that a kubeconfig names as its current one. Raises: ConfigError if it names none, or cannot be read."""
+    """The context that a kubeconfig names as its current one.
+
+    Raises: ConfigError if it names none, or cannot be read; FileRefused for what is wrong in it.
+    """
     try:
         found = document(path)
-    except (OSError, ValueError) as error:
+    except (OSError, Misnamed) as error:
         raise ConfigError(f"kubeconfig {path}: {error}") from error
+    except ValueError as error:
+        raise FileRefused(f"kubeconfig {path}: {error}") from error
     named = found.get("current-context") if isinstance(found, dict) else None
     if not isinstance(named, str) or not named:
         raise ConfigError(f"kubeconfig {path} has no current-context; name a context with --context")

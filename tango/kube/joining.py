@@ -19,7 +19,7 @@ from tango.domain.identity import NodeKey
 from tango.domain.refusal_kind import RefusalKind
 from tango.domain.runs import Placement
 from tango.domain.services import Service, ServiceClass
-from tango.errors import ClusterError, ClusterUnavailable, ConfigError, Conflict, Gone, Invalid, NotFound
+from tango.errors import ClusterError, ClusterUnavailable, Conflict, Gone, Invalid, NotFound
 from tango.kube.api_client import JSON, METRICS_API, KubeClient
 from tango.kube.kubeconfig_file import document, parts_of, token_ends_at_s
 from tango.kube.manifests import ClusterWays, be_pod, binding, lc_instance
@@ -82,10 +82,10 @@ class JoinFacts:
 
 
 def require_joined(name: str, facts: JoinFacts) -> None:
-    """Raises: ConfigError with everything that is missing, in the server's words."""
+    """Raises: ClusterError with everything that is missing, in the server's words."""
     if facts.missing:
         told = "\n".join(f"  {f.what}: {f.refused}" + (f" ({f.remedy})" if f.remedy else "") for f in facts.missing)
-        raise ConfigError(f"Tango cannot work in cluster {name}; it may not\n{told}")
+        raise ClusterError(f"Tango cannot work in cluster {name}; it may not\n{told}")
 
 
 async def look_over(
@@ -99,13 +99,13 @@ async def look_over(
 ) -> JoinFacts:
     """Try everything that Tango will do in a cluster, with pods of these services beside those of the synthetic workload.
 
-    `make_namespace`: make the namespace if it is missing. Raises: ConfigError for a wrong kubeconfig or context, a server without
-    `pods/resize`, or a namespace that is missing and may not be made; ClusterUnavailable if the server does not answer.
+    `make_namespace`: make the namespace if it is missing. Raises: ConfigError for a wrong kubeconfig or context; ClusterError for a
+    server without `pods/resize`, or a namespace that is missing and may not be made; ClusterUnavailable if the server does not answer.
     """
     async with await KubeClient.from_kubeconfig(kubeconfig, context, settings, cluster=name) as client:
         resources = (await client.request("GET", "/api/v1")).get("resources") or []
         if "pods/resize" not in {r["name"] for r in resources}:
-            raise ConfigError(f"cluster {name} has no pods/resize: Tango needs Kubernetes 1.33 or later")
+            raise ClusterError(f"cluster {name} has no pods/resize: Tango needs Kubernetes 1.33 or later")
         made = await _namespace(client, settings.namespace, make=make_namespace)
         deadline_s = time.monotonic() + (NAMESPACE_WITHIN_S if made else 0.0)
         checks = [("", check) for check in _checks(name, settings, services)]
@@ -259,7 +259,7 @@ async def _found(client: KubeClient, what: str, is_needed: bool, call: Call, *, 
 
 
 async def _namespace(client: KubeClient, namespace: str, *, make: bool) -> bool:
-    """Make the namespace where it is missing; gives whether it was. Raises: ConfigError where it is missing and was not made."""
+    """Make the namespace where it is missing; gives whether it was. Raises: ClusterError where it is missing and was not made."""
     path = f"/api/v1/namespaces/{namespace}"
     try:
         await client.request("GET", path)
@@ -275,11 +275,11 @@ async def _namespace(client: KubeClient, namespace: str, *, make: bool) -> bool:
         except Conflict:
             return False
         except ClusterError as error:
-            raise ConfigError(
+            raise ClusterError(
                 f"namespace {namespace} is not in cluster {client.cluster} and may not be made with this context ({error.words}); make it "
                 f"with `kubectl create namespace {namespace}`"
             ) from error
         return True
-    raise ConfigError(
+    raise ClusterError(
         f"namespace {namespace} is not in cluster {client.cluster}; `kubectl apply -f deploy/rbac/tango.yaml` makes it"
     )

@@ -69,8 +69,12 @@ _documents: dict[str, tuple[tuple[object, ...], Any]] = {}
 """Kubeconfigs by path as they were read last, with their stamps: the clusters of a process mostly share one."""
 
 
+class Misnamed(ValueError):
+    """A path or the name of a context that leads to nothing, in place of something that is wrong in a file."""
+
+
 def document(path: str) -> Any:
-    """The content of a kubeconfig, to be read only. Raises: OSError, ValueError with what is wrong."""
+    """The content of a kubeconfig, to be read only. Raises: OSError, ValueError with what is wrong, of which Misnamed is one."""
     stamp = stamps([path])
     known = _documents.get(path)
     if known is None or known[0] != stamp:
@@ -91,7 +95,10 @@ def stamps(files: list[str]) -> tuple[object, ...]:
 
 
 def parts_of(found: Any, context: str) -> dict[str, Mapping[str, Any]]:
-    """The `cluster` and the `user` of a context. Raises: ValueError with what is missing, or of a wrong type."""
+    """The `cluster` and the `user` of a context.
+
+    Raises: ValueError with what is missing, or of a wrong type; Misnamed where there is no such context.
+    """
     named = _named(found, "contexts", context, "context")
     parts = {}
     for part, keys in (("cluster", _KEYS["cluster"]), ("user", _KEYS["user"])):
@@ -126,7 +133,7 @@ def token_ends_at_s(user: Mapping[str, Any]) -> float:
 
 def _read(path: str) -> Any:
     if os.pathsep in path and not os.path.exists(path):
-        raise ValueError(
+        raise Misnamed(
             f"it names several files, expected one: `KUBECONFIG={path} kubectl config view --flatten --minify --context CONTEXT` prints it"
         )
     with open(path, "rb") as file:
@@ -154,14 +161,18 @@ def _loaded(content: bytes) -> Any:
 
 
 def _named(found: Any, entries: str, name: str, part: str) -> Mapping[str, Any]:
-    """What an entry of one of the three lists has under `part`; of equal names the first one counts, as for kubectl."""
+    """What an entry of one of the three lists has under `part`; of equal names the first one counts, as for kubectl.
+
+    Raises: Misnamed where no context has this name, ValueError for anything else.
+    """
     listed = found.get(entries) if isinstance(found, dict) else None
     if not isinstance(listed, list) or not all(isinstance(entry, dict) for entry in listed):
         raise ValueError(f"it has no list {entries} of mappings")
     one = next((entry for entry in listed if entry.get("name") == name), None)
     if one is None:
         names = ", ".join(repr(entry.get("name"))[:40] for entry in listed[:5])
-        raise ValueError(f"it has no {part} {name[:60]!r}; {entries} are: {names or 'none'}{', …' if len(listed) > 5 else ''}")
+        kind = Misnamed if part == "context" else ValueError
+        raise kind(f"it has no {part} {name[:60]!r}; {entries} are: {names or 'none'}{', …' if len(listed) > 5 else ''}")
     value = one.get(part)
     if value is None and part == "user":  # nobody: for a server that asks for no one
         return {}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import MutableMapping
 
 OF_CELERY = (
@@ -47,6 +48,21 @@ def leave_out_others(environment: MutableMapping[str, str] | None = None, *, sta
     for name in taken:
         del of[name]
     return taken
+
+
+def open_closed_streams() -> None:
+    """Give standard input, output and error that were closed (`<&-`, `>&-`) nothing to read, and nowhere to write.
+
+    Else the next file that is opened has their number, and what is printed ends up in it.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            opened = os.open(os.devnull, os.O_RDONLY if number == 0 else os.O_WRONLY)
+            if opened != number:  # something else has taken the number meanwhile
+                os.dup2(opened, number)
+                os.close(opened)
+            mode = "r" if number == 0 else "w"
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115  (as long as the process lives)
 
 
 def keep_own_rights() -> None:

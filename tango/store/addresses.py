@@ -37,6 +37,20 @@ _PASSES = re.compile(r"starting up|shutting down|recovery|not (?:yet )?accepting
 """What it says then although user, password and database are right."""
 
 
+VALUES_AS_THEY_ARE = {
+    "extra_float_digits": "1",
+    "bytea_output": "hex",
+    "intervalstyle": "postgres",
+    "standard_conforming_strings": "on",
+}
+"""Settings of a session that decide how values are written, and may stand otherwise at a server, a database or a role: fewer digits of
+floats than they have, text of bytes in two forms, backslashes that are taken away."""
+TANGO_S_TABLES = "-c search_path=public"
+"""Of a session that names Tango's tables: a role's own path leads to others, or makes them elsewhere."""
+ENCODING = "UTF8"
+"""Of every session, whatever the role's is: what has no letter for a text could not be sent."""
+
+
 def libpq_url(url: str) -> str:
     """The URL in libpq's form; `postgresql://`, `postgres://` and SQLAlchemy's `postgresql+psycopg2://` are accepted.
 

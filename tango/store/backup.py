@@ -28,9 +28,9 @@ from psycopg2 import sql
 from psycopg2.extensions import connection, make_dsn, parse_dsn
 
 from tango import __version__
-from tango.errors import ConfigError, DependencyError, StoreError, StoreUnavailable, UsageError
+from tango.errors import DependencyError, FileRefused, StoreError, StoreUnavailable, UsageError
 from tango.files import usable, write_whole
-from tango.store.addresses import described, libpq_url, not_reached, own_options
+from tango.store.addresses import ENCODING, described, libpq_url, not_reached, own_options
 from tango.store.roles import own_defaults
 from tango.store.schema import bring_up_to_date, newest_revision
 from tango.store.shares import SKIPPED_RUNS
@@ -155,7 +155,8 @@ def drop_older(folder: Path, *, keep: int) -> list[Path]:
 
 
 def read_manifest(file: Path) -> Manifest:
-    """That of a backup, whose file is as it was written. Raises: UsageError for one that is not there, is damaged, or is none."""
+    """That of a backup, whose file is as it was written. Raises: UsageError where it is not there, FileRefused for one that is
+    damaged, or is none."""
     path = manifest_path(file)
     try:
         document: dict[str, Any] = json.loads(path.read_text())
@@ -164,25 +165,27 @@ def read_manifest(file: Path) -> Manifest:
     except FileNotFoundError as error:
         raise UsageError(f"there is no {error.filename}; a backup is a file and, beside it, {path.name}") from error
     except (ValueError, TypeError, RecursionError, OSError) as error:
-        raise UsageError(f"{path} is not what `tango database backup` writes: {error}") from error
+        raise FileRefused(f"{path} is not what `tango database backup` writes: {error}") from error
     if manifest.format != FORMAT:
-        raise UsageError(f"{path} has the format {manifest.format!r}, expected {FORMAT!r}: it was made by another version of Tango")
+        raise FileRefused(
+            f"{path} has the format {manifest.format!r}, expected {FORMAT!r}: it was made by another version of Tango"
+        )
     if size != manifest.bytes or _digest(file) != manifest.sha256:
-        raise UsageError(f"{file} is damaged: it has {size:,} bytes of {manifest.bytes:,}, or others; use another backup")
+        raise FileRefused(f"{file} is damaged: it has {size:,} bytes of {manifest.bytes:,}, or others; use another backup")
     return manifest
 
 
 def restore(url: str, file: Path, *, allowed: Callable[[str], None], folders: Sequence[Path], told: Told) -> Manifest:
     """Make the database at `url`, which must be its owner's, what it was when `file` was written; then bring its schema to this version.
 
-    `allowed` is asked, in words, where that would overwrite something, and raises where it may not be. Raises: UsageError for a backup that
-    is damaged; ConfigError for one of a newer Tango; StoreError while somebody is connected, or if what was restored is not what was backed
-    up: then all is as it was before; else as `back_up`.
+    `allowed` is asked, in words, where that would overwrite something, and raises where it may not be. Raises: UsageError where there is
+    no backup; FileRefused for one that is damaged, or of a newer Tango; StoreError while somebody is connected, or if what was restored is
+    not what was backed up: then all is as it was before; else as `back_up`.
     """
     told("checking the file")
     manifest = read_manifest(file)
     if manifest.revision > newest_revision():
-        raise ConfigError(
+        raise FileRefused(
             f"{file} has schema revision {manifest.revision}, of Tango {manifest.tango}; this version knows {newest_revision()}: "
             "restore it with that version"
         )
@@ -289,7 +292,7 @@ def _revision(cursor: Any, url: str) -> str:
 def _session(url: str) -> Iterator[connection]:
     """A connection in autocommit mode. Raises: StoreUnavailable; StoreError for what the server refuses."""
     try:
-        connected = psycopg2.connect(_dsn(url), options=own_options(url, OPTIONS))
+        connected = psycopg2.connect(_dsn(url), client_encoding=ENCODING, options=own_options(url, OPTIONS))
     except psycopg2.OperationalError as error:
         raise not_reached(url, error) from error
     try:

@@ -21,7 +21,7 @@ import psycopg2.errors
 import psycopg2.extensions
 
 from tango.errors import ConfigError, StoreBusy, StoreError, StoreUnavailable
-from tango.store.addresses import described, libpq_url, not_reached, own_options
+from tango.store.addresses import ENCODING, TANGO_S_TABLES, VALUES_AS_THEY_ARE, described, libpq_url, not_reached, own_options
 from tango.store.deadlines import DEADLINES
 
 T = TypeVar("T")
@@ -183,7 +183,7 @@ class Database:
         options = (
             f"-c statement_timeout={STATEMENT_TIMEOUT_S}s -c lock_timeout={LOCK_TIMEOUT_S}s -c timezone=UTC "
             f"-c datestyle={_ASKED_DATE_STYLE} -c idle_in_transaction_session_timeout={round(self._deadline_s * 1000)}ms "
-            f"{LOSS_IS_NOTICED_THERE}"
+            f"{LOSS_IS_NOTICED_THERE} {TANGO_S_TABLES} {' '.join(f'-c {name}={value}' for name, value in VALUES_AS_THEY_ARE.items())}"
         )
         try:
             connection = psycopg2.connect(
@@ -191,6 +191,7 @@ class Database:
                 connect_timeout=CONNECT_TIMEOUT_S,
                 **LOSS_IS_NOTICED,
                 application_name="tango",
+                client_encoding=ENCODING,
                 options=own_options(self._url, options),
             )
         except psycopg2.OperationalError as error:

@@ -21,7 +21,7 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 import migrations
 from tango.domain.dictionary import DICTIONARY, described_columns, dictionary_digest
 from tango.errors import ConfigError, StoreError
-from tango.store.addresses import described, libpq_url, not_reached, own_options
+from tango.store.addresses import ENCODING, TANGO_S_TABLES, described, libpq_url, not_reached, own_options
 from tango.store.database import CONNECT_TIMEOUT_S
 
 LOCK_KEY = 0x7461_6E67
@@ -91,12 +91,14 @@ def _config() -> Config:
 
 def _locked(url: str, change: Callable[[Config], None], *, lock_timeout_s: float) -> None:
     """Run `change` on one connection while another holds the migrators' lock."""
-    options = own_options(url, f"-c lock_timeout={round(lock_timeout_s * 1000)}")
+    options = own_options(url, f"-c lock_timeout={round(lock_timeout_s * 1000)} {TANGO_S_TABLES}")
     # libpq reads the URL: SQLAlchemy has no room in one for several hosts with a port each.
     engine = create_engine(
         "postgresql+psycopg2://",
         poolclass=pool.NullPool,
-        creator=lambda: psycopg2.connect(libpq_url(url), connect_timeout=CONNECT_TIMEOUT_S, options=options),
+        creator=lambda: psycopg2.connect(
+            libpq_url(url), connect_timeout=CONNECT_TIMEOUT_S, client_encoding=ENCODING, options=options
+        ),
     )
     config = _config()
     try:

@@ -9,7 +9,7 @@ from typing import Any
 
 import psycopg2
 
-from tango.store.addresses import libpq_url, own_options
+from tango.store.addresses import ENCODING, TANGO_S_TABLES, libpq_url, own_options
 
 MOST_NAMES = 200
 """Names that are put forward: more than anybody reads, and few enough that a shell shows them at once."""
@@ -59,7 +59,11 @@ def _pattern(prefix: str) -> str:
 
 def _rows(url: str, sql: str, of: dict[str, Any]) -> list[tuple[str, str]]:
     connection = psycopg2.connect(
-        libpq_url(url), connect_timeout=CONNECT_S, application_name="tango completion", options=own_options(url, _SESSION)
+        libpq_url(url),
+        connect_timeout=CONNECT_S,
+        application_name="tango completion",
+        client_encoding=ENCODING,
+        options=own_options(url, f"{_SESSION} {TANGO_S_TABLES}"),
     )
     try:
         with connection.cursor() as cursor:

@@ -20,7 +20,7 @@ import psycopg2.errors
 from psycopg2.extensions import DATE, DECIMAL, FLOAT, PYDATETIME, PYDATETIMETZ, new_array_type, new_type, register_type
 
 from tango.errors import DependencyError, RequestRejected, StoreUnavailable
-from tango.store.addresses import described, libpq_url, not_reached
+from tango.store.addresses import ENCODING, VALUES_AS_THEY_ARE, described, libpq_url, not_reached
 from tango.store.database import CONNECT_TIMEOUT_S, LOSS_IS_NOTICED
 from tango.store.deadlines import DEADLINES
 
@@ -76,8 +76,8 @@ def reading(query: str, *, reader_url: str, database_url: str, statement_timeout
     Everything that it relies on is said inside of its one transaction, so that a pooler which lends connections by transaction, and drops
     what a session says at its start, changes nothing.
 
-    Raises: RequestRejected if PostgreSQL refuses the statement (a syntax error, a write) or it runs too long; StoreUnavailable if
-    PostgreSQL does not answer; DependencyError if no address is known.
+    Raises: RequestRejected for what is no text, and if PostgreSQL refuses the statement (a syntax error, a write) or it runs too long;
+    StoreUnavailable if PostgreSQL does not answer; DependencyError if no address is known.
     """
     url = reader_url or database_url
     if not url:
@@ -86,9 +86,15 @@ def reading(query: str, *, reader_url: str, database_url: str, statement_timeout
             "`tango up --detach --only store`"
         )
     statement = query.strip().rstrip(";")
+    if "\0" in statement or not _is_text(statement):
+        raise RequestRejected("the query has bytes in it that are no text in UTF-8, or the character of number 0, which no SQL has")
     try:
         connection = psycopg2.connect(
-            libpq_url(url), connect_timeout=CONNECT_TIMEOUT_S, **LOSS_IS_NOTICED, application_name="tango sql"
+            libpq_url(url),
+            connect_timeout=CONNECT_TIMEOUT_S,
+            **LOSS_IS_NOTICED,
+            application_name="tango sql",
+            client_encoding=ENCODING,
         )
     except psycopg2.OperationalError as error:
         raise not_reached(url, error) from error
@@ -105,14 +111,16 @@ def reading(query: str, *, reader_url: str, database_url: str, statement_timeout
                 cursor.execute("SET LOCAL statement_timeout = %s", (int(statement_timeout_s * 1000),))
                 cursor.execute(_RIGHTS)
                 warning = _warning(*(cursor.fetchone() or ("", False, False)))
-                # An interval's text depends on a setting that the server, the database or the role may have.
-                cursor.execute("SET LOCAL IntervalStyle = 'postgres'")
                 # The statement is passed as a value and opened as a cursor by the server. That accepts exactly one SELECT, so nothing can
                 # follow a `;`, no COMMIT and no SET; and a function that writes fails in the read-only transaction.
                 opening = cursor.mogrify(
                     "DECLARE c refcursor := 'tango_sql'; BEGIN OPEN c FOR EXECUTE %s; END", (statement,)
                 ).decode()
-                cursor.execute("DO %s", (opening,))
+                block = cursor.mogrify("DO %s", (opening,))
+                # After the statement has been quoted, as psycopg2 found the session when it was opened.
+                for name, value in VALUES_AS_THEY_ARE.items():
+                    cursor.execute(f"SET LOCAL {name} = {value}")
+                cursor.execute(block)
                 cursor.execute("FETCH FORWARD 0 FROM tango_sql")
                 columns = [column.name for column in cursor.description or ()]
                 types = [column.type_code for column in cursor.description or ()]
@@ -133,6 +141,15 @@ def reading(query: str, *, reader_url: str, database_url: str, statement_timeout
         raise RequestRejected("PostgreSQL refused the query: " + "\n".join(own)) from error
     finally:
         connection.close()
+
+
+def _is_text(statement: str) -> bool:
+    """Whether it has no bytes that could not be decoded, which Python keeps in arguments and in what it reads from a terminal."""
+    try:
+        statement.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 _READ = {

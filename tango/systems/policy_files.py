@@ -17,7 +17,7 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tango.errors import ConfigError, UsageError
+from tango.errors import FileRefused, UsageError
 
 FILE_POLICY = r"[^:]+\.py:[A-Za-z_]\w*(?:@[0-9a-f]{12})?"
 """How such a name looks, as a regular expression. A path may hold slashes, as does the name of a mix: what ends it is `.py:FUNCTION`."""
@@ -50,7 +50,7 @@ def file_policy(name: str) -> PolicyFile | None:
 def stored_name(name: str) -> str:
     """The name that is kept: an absolute path, and the digest of what the file holds now. Any other name stays as it is.
 
-    Raises: UsageError if the file cannot be read, or holds something else than a digest in the name says.
+    Raises: UsageError if the file cannot be read, or holds something else than a digest in the name says; FileRefused for one too long.
     """
     found = file_policy(name)
     if found is None:
@@ -69,8 +69,8 @@ def short_names(text: str) -> str:
 def loaded_file_policy(found: PolicyFile) -> Callable[..., Any]:
     """The function. Its module is executed once for each content, in this process.
 
-    Raises: UsageError for a file that cannot be read, is not what its digest says, or has no such function; ConfigError where executing
-    it fails, with file and line.
+    Raises: UsageError for a file that cannot be read, is not what its digest says, or has no such function; FileRefused where executing
+    it fails, with file and line, or for a function that cannot be called as a policy is.
     """
     path = found.path.expanduser().absolute()
     content = _content(path)
@@ -86,7 +86,7 @@ def loaded_file_policy(found: PolicyFile) -> Callable[..., Any]:
     try:
         inspect.signature(function).bind(*range(PARAMETERS))
     except TypeError as error:
-        raise UsageError(
+        raise FileRefused(
             f"{path}:{found.function} cannot be called with (requests, snapshot, settings): {error}; docs/policies.md has an example"
         ) from error
     called: Callable[..., Any] = function
@@ -124,7 +124,7 @@ def _content(path: Path) -> bytes:
     except OSError as error:
         raise UsageError(f"the policy file {path} cannot be read: {error.strerror or error}") from error
     if len(content) > MOST_FILE_BYTES:
-        raise UsageError(f"the policy file {path} has over {MOST_FILE_BYTES} bytes")
+        raise FileRefused(f"the policy file {path} has over {MOST_FILE_BYTES} bytes")
     return content
 
 
@@ -149,13 +149,13 @@ def _executed(path: Path, digest: str, content: bytes) -> dict[str, Any]:
     """The names that a file defines. What is executed is what was read, so that a file that is written meanwhile cannot slip in between."""
     spec = spec_from_file_location(_module_name(digest), path)
     if spec is None:  # a path that ends in .py always has a loader
-        raise ConfigError(f"{path} is no Python source file")
+        raise FileRefused(f"{path} is no Python source file")
     module = module_from_spec(spec)
     try:
         exec(compile(content, str(path), "exec"), module.__dict__)
     except SyntaxError as error:
-        raise ConfigError(f"{path}:{error.lineno}: {error.msg}") from error
+        raise FileRefused(f"{path}:{error.lineno}: {error.msg}") from error
     except (Exception, SystemExit) as error:  # whatever the file does when it is executed
         line = where_it_failed(error, None) if not isinstance(error, OSError) else str(path)
-        raise ConfigError(f"the policy file fails when it is read, at {line}: {type(error).__name__}: {error}") from error
+        raise FileRefused(f"the policy file fails when it is read, at {line}: {type(error).__name__}: {error}") from error
     return module.__dict__

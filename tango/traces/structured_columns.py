@@ -26,6 +26,8 @@ from tango.traces.schema import Field, Kind, Schema
 
 _PIECE = 65_536
 """Lines of JSON whose values are Python objects at one time."""
+_UNREADABLE = (pa.ArrowException, OSError, UnicodeDecodeError)
+"""What Arrow raises for a file that is no whole Parquet file; the last for names of columns that are no text."""
 
 
 def read_json_lines(content: Content, schema: Schema, refusals: Refusals) -> Columns:
@@ -58,7 +60,7 @@ def names_of(data: bytes) -> frozenset[str]:
     """The names of a Parquet file's columns; none where its footer cannot be read."""
     try:
         return frozenset(pa.parquet.read_schema(pa.BufferReader(data)).names)
-    except (pa.ArrowException, OSError):
+    except _UNREADABLE:
         return frozenset()
 
 
@@ -77,7 +79,7 @@ def read_parquet(file: str, data: bytes, schema: Schema, refusals: Refusals) -> 
         if twice := sorted({name for name in names if name in known and names.count(name) > 1}):
             raise file_refused(file, f"two columns {twice[0]!r}", "each column once")
         table = source.read(columns=[name for name in names if name in known])
-    except (pa.ArrowException, OSError) as error:
+    except _UNREADABLE as error:
         raise file_refused(file, f"a Parquet file that cannot be read ({str(error)[:120]})", "a whole Parquet file") from error
     columns = {field.name: values for field in schema.fields if (values := _column(file, table, field)) is not None}
 
@@ -89,10 +91,15 @@ def read_parquet(file: str, data: bytes, schema: Schema, refusals: Refusals) -> 
 
 
 def _shown(value: pa.ChunkedArray) -> Any:
-    """The only value of a column, for messages; a time as text, since Python has none for most that Arrow has."""
+    """The only value of a column, for messages; a time as text, since Python has none for most that Arrow has, and text as far as it is."""
     if pa.types.is_temporal(value.type):
         value = value.cast(pa.string())
-    return value.to_pylist()[0]
+    if pa.types.is_dictionary(value.type):
+        value = value.cast(value.type.value_type)
+    if _is_text(value.type):
+        value = value.cast(pa.binary())
+    found = value.to_pylist()[0]
+    return found.decode("utf-8", "backslashreplace") if isinstance(found, bytes) else found
 
 
 def _checked(
@@ -143,7 +150,7 @@ def _typed(values: pa.ChunkedArray, field: Field) -> tuple[Column, list[Fault]]:
     if pa.types.is_null(kind) or pa.types.is_dictionary(kind):
         values = values.cast(pa.string())
     if _is_text(values.type):
-        return converted(values.cast(pa.string()).combine_chunks(), field)
+        return _of_texts(values, field)
     if field.kind is Kind.TEXT:
         if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
             raise pa.ArrowInvalid(f"{kind} is no text")
@@ -170,6 +177,27 @@ def _is_text(kind: pa.DataType) -> bool:
     """Also bytes, which older writers make of texts."""
     tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_binary, pa.types.is_large_binary)
     return any(test(kind) for test in tests)
+
+
+def _of_texts(values: pa.ChunkedArray, field: Field) -> tuple[Column, list[Fault]]:
+    """Texts as the field's kind; those that are no UTF-8 are faults, since Arrow takes a writer's word for it."""
+    raw = values.cast(pa.binary()).combine_chunks()
+    try:
+        return converted(raw.cast(pa.string()), field)
+    except pa.ArrowInvalid:
+        wrong = np.array([not _is_utf8(value) for value in raw.to_pylist()], bool)
+    column, faults = converted(pc.if_else(pa.array(wrong), None, raw).cast(pa.string()), field)
+    # A value that is wrong must not be refused once more for being empty.
+    column = Column(column.data, column.null & ~wrong, column.words)
+    return column, [*faults, Fault(np.flatnonzero(wrong), field.name, "UTF-8 text")]
+
+
+def _is_utf8(value: bytes | None) -> bool:
+    try:
+        (value or b"").decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _of_times(values: pa.ChunkedArray, field: Field) -> tuple[Column, list[Fault]]:

@@ -61,6 +61,10 @@ def _traces() -> list[bytes]:
     return [
         *(text.encode() for text in _CSV),
         parquet({"arrival_s": pa.array([0.5, 1.5]), "class": pa.array(["lc", "be"]), "cpu_work_s": pa.array([0.1, None])}),
+        parquet(
+            {"arrival_s": pa.array(["1", "2"]), "class": pa.array(["lc", "be"]), "service": pa.array(["a", "b"])},
+            compression="none",
+        ),
         parquet({"time": pa.array([600_000_000] * 2), **ids, "resource_request": request}, compression="zstd"),
         parquet({"time": pa.array([600] * 2, pa.timestamp("s")), **ids}, use_deprecated_int96_timestamps=True),
         parquet({"time": pa.array([600_000] * 2, pa.duration("ms")), **ids, "cpus": pa.array([0.5, None])}, compression="none"),

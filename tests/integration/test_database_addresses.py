@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
 
+import psycopg2
 import pytest
 from psycopg2.extensions import parse_dsn
 
@@ -96,3 +97,35 @@ def test_options_of_the_url_hold_beside_those_of_tango(database_urls: DatabaseUr
     url = _of(database_urls.app, options="-c work_mem=3MB -c statement_timeout=0")
     found = Database(url).rows("SELECT current_setting('work_mem'), current_setting('statement_timeout')")
     assert found == [("3MB", "1min")]
+
+
+ODD = {
+    "extra_float_digits": "-10",
+    "bytea_output": "escape",
+    "intervalstyle": "sql_standard",
+    "standard_conforming_strings": "off",
+    "client_encoding": "LATIN1",
+    "search_path": "mine",
+}
+"""Settings that a database or a role may have for other applications, and that change what is sent, read or meant."""
+ODD_QUERY = r"SELECT 0.1234567890123456::float8, '\x00ff'::bytea::text, interval '-1 day 02:03:04' || '', 'a\nb', '€'"
+AS_IT_IS = (0.1234567890123456, r"\x00ff", "-1 days +02:03:04", r"a\nb", "€")
+
+
+def test_settings_of_a_database_change_nothing_of_what_is_read(database_urls: DatabaseUrls) -> None:
+    """Fewer digits of floats would be other figures; a path of its own would lead to other tables, or make them elsewhere."""
+    with psycopg2.connect(database_urls.admin) as connection, connection.cursor() as cursor:
+        cursor.execute("CREATE SCHEMA mine; GRANT ALL ON SCHEMA mine TO PUBLIC; SELECT current_database()")
+        name = (cursor.fetchone() or ("",))[0]
+        for setting, value in ODD.items():
+            cursor.execute(f"ALTER DATABASE {name} SET {setting} = '{value}'")
+
+    migrate(database_urls.owner)
+    own = Database(database_urls.app).rows(ODD_QUERY)
+    with reading(ODD_QUERY, reader_url=database_urls.reader, database_url="", statement_timeout_s=10.0) as found:
+        people_s = [row for piece in found.pieces() for row in piece]
+
+    assert own == people_s == [AS_IT_IS]
+    made = "SELECT nspname FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace WHERE relname = 'alembic_version'"
+    assert Database(database_urls.app).rows(made) == [("public",)]
+    assert Database(database_urls.app).rows("SELECT count(*) FROM run") == [(0,)]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import datetime
+import io
 from typing import Any
 
 import psycopg2
 import pytest
 
+from tango.cli.failures import exit_status
+from tango.cli.main import cli
 from tango.errors import RequestRejected
 from tango.store.query import PIECE, reading
 from tests.conftest import DatabaseUrls
@@ -89,6 +92,42 @@ def test_what_python_has_no_value_for_is_given_as_postgresql_says_it(urls: dict[
             1.5,
         )
     ]
+
+
+@pytest.mark.parametrize("query", ["SELECT 1\0", "SELECT '\udcff'"])
+def test_what_is_no_text_is_refused(urls: dict[str, str], query: str) -> None:
+    """As of a file that is piped in and is no SQL."""
+    with pytest.raises(RequestRejected, match="no text in UTF-8"):
+        read(query, urls)
+
+
+@pytest.mark.parametrize(
+    ("given", "status", "printed"),
+    [
+        (b"-- how many\nSELECT count(*) AS runs\nFROM run;\n", 0, "runs\n0\n"),
+        ("\ufeffSELECT 'ü' AS a".encode(), 0, "a\nü\n"),
+        (b"@failures", 0, ""),
+        (b"\xff\xfe\x00", 3, "no text in UTF-8"),
+        (b" \n", 2, "standard input has no query"),
+    ],
+)
+def test_a_query_is_read_from_standard_input(
+    database_urls: DatabaseUrls,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    given: bytes,
+    status: int,
+    printed: str,
+) -> None:
+    """With comments, as an editor writes it, or a name; whatever the locale's encoding is."""
+    monkeypatch.setenv("TANGO_READER_URL", database_urls.reader)
+    monkeypatch.setenv("TANGO_DATABASE_URL", database_urls.app)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(given), encoding="ascii"))
+
+    ended = exit_status(cli, ["sql", "-", "-o", "csv"])
+
+    out, err = capsys.readouterr()
+    assert (ended, printed in (err if status else out)) == (status, True), (out, err)
 
 
 @pytest.mark.parametrize("query", WRITES)

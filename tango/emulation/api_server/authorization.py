@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
@@ -15,7 +16,7 @@ from typing import Any, Protocol
 from tango.emulation.api_server.account_tokens import AccountTokens
 from tango.emulation.api_server.failures import Refused
 from tango.emulation.references import KINDS, references_of
-from tango.errors import ConfigError
+from tango.errors import FileRefused
 from tango.settings import KubeSettings
 
 MASTERS = "system:masters"
@@ -138,21 +139,24 @@ class Authorizer:
     def from_file(cls, path: Path) -> Authorizer:
         """Read a file of lines `token,user,uid,"group1,group2"`, the format of kube-apiserver's --token-auth-file.
 
-        Raises: OSError; ConfigError for a line of fewer than three fields, with its number.
+        Raises: OSError; FileRefused for what is no such file, and for a line of fewer than three fields, with its number.
         """
+        content = path.read_bytes()
         tokens = {}
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = csv.reader(file)
+        try:
+            rows = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""))
             for row in rows:
                 if row and row[0].strip() and not row[0].startswith("#"):
                     if len(row) < LEAST_FIELDS:
-                        raise ConfigError(
+                        raise FileRefused(
                             f"{path}:{rows.line_num}: found {len(row)} field{'s' if len(row) > 1 else ''}, expected at least "
                             f'{LEAST_FIELDS}, as in token,user,uid,"group1,group2"'
                         )
                     groups = tuple(g.strip() for g in row[3].split(",")) if len(row) > 3 else ()
                     tokens[row[0].strip()] = User(row[1].strip(), groups)
-        return cls(tokens, secret=path.read_bytes())
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise FileRefused(f'{path}: {error}, expected lines of text, as in token,user,uid,"group1,group2"') from error
+        return cls(tokens, secret=content)
 
     def user(self, header: str | None) -> User:
         """The user of an Authorization header; the anonymous user without one. Raises: Refused 401 for an unknown token."""

@@ -20,7 +20,7 @@ from tango.errors import FileUnusable, TangoError
 from tango.settings import Settings
 
 DOCS = Path(__file__).parents[3] / "docs"
-_END = re.compile(r"\s(#|\||>|&&|\|\|).*")
+_END = re.compile(r"\s(#|\||[<>]|&&|\|\|).*")
 
 
 def commands(command: click.Command = cli, path: tuple[str, ...] = ()) -> Iterator[tuple[str, click.Command]]:

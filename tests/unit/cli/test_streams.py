@@ -44,6 +44,24 @@ def test_a_letter_that_a_terminal_has_no_room_for_is_printed_as_its_number(monke
     assert printed.getvalue() == b"a \\u2013 b\n"
 
 
+@pytest.mark.parametrize(("closed", "words"), [("<&-", "an empty file"), (">&-", "an empty file"), ("<&- >&- 2>&-", "")])
+def test_a_stream_that_is_closed_is_an_empty_one(tmp_path: Path, closed: str, words: str) -> None:
+    """As jobs of cron and supervisors have them: a command does what it was told, and no file is taken for the stream."""
+    command = f"{sys.executable} -c 'from tango.cli.main import run; run()' trace info - {closed}"
+
+    done = subprocess.run(["sh", "-c", command], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+
+    assert (done.returncode, words in done.stderr, "Traceback" in done.stderr) == (3, True, False), done.stderr
+
+
+def test_an_argument_that_is_no_text_is_a_matter_of_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    """Python keeps its bytes, since paths may have them; a database would take none of them."""
+    command = click.Command("x", params=[click.Argument(["name"])], callback=lambda name: name.encode())
+
+    assert exit_status(command, ["a\udcff"]) == 2
+    assert "'a\\udcff' is no text in UTF-8" in capsys.readouterr().err
+
+
 def test_a_gateway_for_a_cluster_without_a_journal_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

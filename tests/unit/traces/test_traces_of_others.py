@@ -18,6 +18,7 @@ import pyarrow.parquet
 import pytest
 
 from tango.cli.trace_files import one_source
+from tango.domain.services import ServiceClass
 from tango.errors import BadRows
 from tango.traces import compression, files, read_trace
 from tango.traces.tasks_to_requests import MACHINE_MIB
@@ -97,12 +98,36 @@ def test_times_with_offsets_and_fractions_of_any_length_are_read(tmp_path: Path)
 
 
 def test_requests_with_images_are_read(tmp_path: Path) -> None:
-    """Azure's trace of 2025 has one column more."""
-    text = "TIMESTAMP,NumImages,ContextTokens,GeneratedTokens\n2024-10-15 00:00:01,0,9,9\n2024-10-15 00:00:00.5,2,9,9\n"
+    """As AzurePublicDataset publishes them (AzureLMMInferenceDataset2025.md): a column more, times with T and Z, gzip."""
+    rows = ("2024-10-15T12:00:00.269Z,0,770,491", "2024-10-15T12:00:06Z,1,964,79", "2024-10-15T12:00:05.819Z,16,4564,137")
+    text = "\n".join(["TIMESTAMP,NumImages,ContextTokens,GeneratedTokens", *rows, ""])
 
-    reading = read_trace(written(tmp_path / "t.csv", text))
+    reading = read_trace(written(tmp_path / "t.csv.gz", gzip.compress(text.encode())))
 
-    assert (reading.format, reading.trace.arrival_s.tolist()) == ("azure-lmm2025", [0.0, 0.5])
+    assert (reading.format, reading.notes) == ("azure-lmm2025", ())
+    assert reading.trace.arrival_s == pytest.approx([0.0, 5.55, 5.731])
+    assert set(reading.trace.service_class.tolist()) == {int(ServiceClass.LC)}
+
+
+@pytest.mark.parametrize("column", ["arrival_s", "class", "service"])
+def test_a_text_of_parquet_that_is_no_text_is_refused_by_its_row(tmp_path: Path, column: str) -> None:
+    """Arrow takes a writer's word for it; numbers in texts too."""
+    columns = {"arrival_s": ["1", "2"], "class": ["lc", "be"], "service": ["a", "b"]}
+    values = {name: pa.array(texts) for name, texts in columns.items()}
+    values[column] = pa.array([columns[column][0].encode(), b"\xff\xfe"], pa.binary()).view(pa.string())
+    path = parquet(tmp_path / "t.parquet", values)
+
+    (row,) = refused(path).rows
+    assert (row.line, row.column, row.found, row.expected) == (2, column, "\\xff\\xfe", "UTF-8 text")
+    assert len(read_trace(path, skip_bad=True).trace) == 1
+
+
+def test_names_of_columns_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    """Found by mutated files."""
+    path = parquet(tmp_path / "t.parquet", {"arrival_s": pa.array([1.0]), "classes": pa.array(["lc"])}, store_schema=False)
+    path.write_bytes(path.read_bytes().replace(b"classes", b"class\xff\xfe"))
+
+    assert "a Parquet file that cannot be read" in str(refused(path))
 
 
 # ---- names and types of columns -------------------------------------------------------------------------------------------
@@ -170,7 +195,7 @@ def test_what_is_no_number_is_refused_by_column_and_type(tmp_path: Path, value: 
     row = refused(parquet(tmp_path / "t.parquet", columns)).rows[0]
 
     assert row.column == "cpu_work_s"
-    assert row.found in (f"values of type {kind}", repr(value))
+    assert row.found in (f"values of type {kind}", value.decode() if isinstance(value, bytes) else repr(value))
 
 
 def test_a_truth_value_in_json_is_no_number(tmp_path: Path) -> None:
