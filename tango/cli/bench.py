@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +25,20 @@ COLUMNS = (
     ListColumn("yardstick", priority=5),
     ListColumn("yardstick_value", justify="right", priority=6),
     ListColumn("ratio", justify="right", priority=7),
+)
+
+STUDY_COLUMNS = (
+    ListColumn("workload", priority=10),
+    ListColumn("policy", priority=10),
+    ListColumn("seeds", justify="right", priority=2),
+    ListColumn("allocated", title="allocated %", show=lambda value: f"{value:.2f}", justify="right", priority=9),
+    ListColumn("published", title="published %", show=lambda value: f"{value:.2f}", justify="right", priority=8),
+    ListColumn("difference", show=lambda value: f"{value:+.2f}", justify="right", priority=7),
+    ListColumn("alike", justify="right", priority=4),
+    ListColumn("over_fgd", show=lambda value: f"{value:+.2f}", justify="right", priority=6),
+    ListColumn("low", show=lambda value: f"{value:+.2f}", justify="right", priority=5),
+    ListColumn("high", show=lambda value: f"{value:+.2f}", justify="right", priority=5),
+    ListColumn("seconds", show=lambda value: f"{value:.2f}", justify="right", priority=3),
 )
 
 
@@ -362,6 +378,39 @@ def slack(fleet: str, load: float, seconds: float, seed: int, output: str) -> No
     from tango.bench.slack import measure
 
     _print(measure(fleet=fleet, load=load, duration_s=seconds, seed=seed, told=say), output)
+
+
+@bench.command()
+@click.option(
+    "--data",
+    required=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder of the study's node list, pod lists and table.",
+)
+@click.option("--workload", "workloads", multiple=True, help="One workload of that folder; may be repeated.  [default: all]")
+@click.option("--policy", "policies", multiple=True, help="One policy, such as FGD; may be repeated.  [default: all]")
+@click.option("--seeds", type=click.IntRange(1), default=10, show_default=True, help="Orders of arrival.")
+@click.option("--first-seed", type=click.IntRange(0), default=42, show_default=True, help="The published table has 42 to 51.")
+@click.option("-j", "--jobs", type=click.IntRange(min=1), default=2, show_default=True, help="Processes.")
+@output_option()
+def fgd(
+    data: Path, workloads: tuple[str, ...], policies: tuple[str, ...], seeds: int, first_seed: int, jobs: int, output: str
+) -> None:
+    """GPUs allocated when 100 % have arrived, of each workload and policy of the fragmentation study, beside its published table.
+
+    \b
+        tango bench fgd --data fgd -o json
+        tango bench fgd --data fgd --workload default --policy FGD --policy BestFit --seeds 3
+    """
+    from tango.experiments.gpu_study import policy_named, repeat_study
+
+    chosen = [policy_named(name) for name in policies]
+    rows, begun_s = list[dict[str, object]](), time.monotonic()
+    made = repeat_study(data, workloads=workloads, policies=chosen, seeds=range(first_seed, first_seed + seeds), processes=jobs)
+    for part in made:
+        rows += [dataclasses.asdict(row) for row in part]
+        say(f"{part[0].workload}: {len(part)} policies, {part[0].seeds} seeds, {time.monotonic() - begun_s:.0f} s so far")
+    print_rows(rows, STUDY_COLUMNS, output)
 
 
 def _print(figures: Sequence[Figure], output: str) -> None:
