@@ -39,6 +39,10 @@ STARTS_OTHERS = ("up", "demo")
 """Commands whose child goes on by itself, and shows its command line and its environment to whoever looks for processes of a stack."""
 LOADED = (
     "celery.app.amqp",
+    "celery.apps.worker",
+    "celery.bin.celery",
+    "celery.concurrency.solo",
+    "celery.worker.consumer",
     "jinja2",
     "kombu.transport.redis",
     "pandas",
@@ -118,11 +122,14 @@ class Started:
         self.send_signal(signal.SIGKILL)
 
 
-def start_program(module: str, *arguments: str, output: int | None = None) -> Started:
-    """Start `python -m MODULE ARGUMENTS` in the repository's folder. `output` is a descriptor for what it prints in place of ours."""
+def start_program(module: str, *arguments: str, environment: Mapping[str, str] | None = None, output: int | None = None) -> Started:
+    """Start `python -m MODULE ARGUMENTS` in the repository's folder.
+
+    It gets the `environment` in place of ours, and prints to the descriptor `output` in place of our streams.
+    """
     streams = [os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC), *(os.dup(output or number) for number in (1, 2))]
     ours, theirs = os.pipe2(os.O_CLOEXEC)
-    message = {"program": module, "arguments": list(arguments), "environment": dict(os.environ), "folder": str(ROOT)}
+    message = {"program": module, "arguments": list(arguments), "environment": dict(environment or os.environ), "folder": str(ROOT)}
     try:
         _SERVER.send(json.dumps(message).encode(), [*streams, theirs])
     finally:

@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -27,7 +26,7 @@ from tango.store.fleet import PostgresFleetStore
 from tango.store.run_records import PostgresRunRecords
 from tango.systems import system
 from tango.traces.workloads import Workload
-from tests.commands import run_tango
+from tests.commands import PROGRAM, Started, run_tango, start_program
 from tests.conftest import DatabaseUrls
 from tests.waiting import until
 
@@ -74,15 +73,7 @@ class Workplace:
     urls: DatabaseUrls
     broker_url: str
     home: Path
-    processes: list[subprocess.Popen[str]]
-
-    def start(self, *command: str, home: Path | None = None) -> subprocess.Popen[str]:
-        """A process of Tango, ended with the test."""
-        process = subprocess.Popen(
-            [sys.executable, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=self._environment(home)
-        )
-        self.processes.append(process)
-        return process
+    processes: list[subprocess.Popen[str] | Started]
 
     def _environment(self, home: Path | None) -> dict[str, str]:
         return {k: v for k, v in os.environ.items() if not k.startswith("TANGO_")} | {
@@ -95,9 +86,13 @@ class Workplace:
             "PYTHONPATH": str(ROOT),
         }
 
-    def command(self, *arguments: str, home: Path | None = None) -> subprocess.Popen[str]:
+    def command(self, *arguments: str) -> subprocess.Popen[str]:
         """A command line, under way."""
-        return self.start("-c", "from tango.cli.main import run; run()", *arguments, home=home)
+        process = subprocess.Popen(
+            [*PROGRAM, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=self._environment(None)
+        )
+        self.processes.append(process)
+        return process
 
     def tango(self, *arguments: str, home: Path | None = None) -> subprocess.CompletedProcess[str]:
         """A command line, to its end."""
@@ -109,7 +104,7 @@ class Workplace:
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
-    def worker(self) -> subprocess.Popen[str]:
+    def worker(self) -> Started:
         """A worker of the queue, as the documentation starts it."""
         options = (
             "-n",
@@ -122,7 +117,10 @@ class Workplace:
             "-l",
             "error",
         )
-        return self.start("-m", "celery", "-A", "workers.app", "worker", *options)
+        self.processes.append(
+            started := start_program("celery", "-A", "workers.app", "worker", *options, environment=self._environment(None))
+        )
+        return started
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         """Rows by the reader's role."""
@@ -156,7 +154,7 @@ def workplace(database_urls: DatabaseUrls, valkey_url: str, tmp_path: Path) -> I
     yield found
     for process in found.processes:
         process.kill()
-        process.communicate()
+        process.wait()
     _forget(valkey_url)
 
 

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ import pytest
 from tango.errors import UsageError
 from tango.settings import Settings
 from tango.systems import SYSTEMS, be_policy, lc_policy, mixed, system
+from tests.commands import run_tango
 
 pytestmark = pytest.mark.timeout(600)
 """The first simulation of a fresh checkout compiles the engine."""
@@ -35,8 +35,7 @@ def install(folder: Path, entry_points: str, module: str) -> None:
 def tango(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the command line with the package on the path."""
     environment = os.environ | {"PYTHONPATH": f"{folder}{os.pathsep}{ROOT}", "TANGO_HOME": str(folder / "home")}
-    command = [sys.executable, "-c", "from tango.cli.main import run; run()", *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500, check=False)
+    return run_tango(arguments, environment=environment, timeout_s=500.0)
 
 
 SIMULATE = ("simulate", "p3", "--fleet", "testbed", "--load", "0.9", "--duration", "20", "--no-bound", "-o", "json")
