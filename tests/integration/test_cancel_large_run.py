@@ -31,7 +31,7 @@ from tests.fakes.store_world import (
 )
 from tests.long import LONG
 
-REQUESTS = 200_000 if LONG else 50_000
+REQUESTS = 200_000 if LONG else 30_000
 RELEASED = 20_000
 TAKEN = 1998
 """Id of the last LC request that the journal has."""

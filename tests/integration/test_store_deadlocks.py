@@ -38,10 +38,11 @@ from tests.fakes.store_world import (
     node_states,
     postgres_world,
 )
+from tests.long import LONG
 
 CLUSTERS = tuple(cluster.name for cluster in FLEET.clusters)
 WRITERS = 8
-LASTS_S = 8.0
+LASTS_S = 60.0 if LONG else 4.0
 ROWS, JOBS = 160, 40
 RUNS = 2
 CELL = NewSimulation(

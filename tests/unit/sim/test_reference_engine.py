@@ -133,10 +133,13 @@ def test_the_drawn_worlds_have_in_them_what_they_are_drawn_for() -> None:
         crowded += int(reference.crowded > 0)
         if world.system.sharing == "burst":
             burst |= {kind if before != after else "request" for _, kind, _, _, before, after in reference.scalings}
-
-    assert states == {"succeeded", "failed", "shed"}
-    assert kinds == {"resize", "evict"}
-    assert cut
-    assert crowded > 5
-    assert burst == {"resize", "request", "evict"}
-    assert reasons >= {"evicted", "node-lost", "instance-unreachable", "timed-out", "target-unreachable", "attempts-exhausted"}
+        if (
+            states == {"succeeded", "failed", "shed"}
+            and kinds == {"resize", "evict"}
+            and cut
+            and crowded > 5
+            and burst == {"resize", "request", "evict"}
+            and reasons >= {"evicted", "node-lost", "instance-unreachable", "timed-out", "target-unreachable", "attempts-exhausted"}
+        ):
+            return
+    pytest.fail(f"within 200 worlds: {states=}, {kinds=}, {cut=}, {crowded=}, {burst=}, {reasons=}")
