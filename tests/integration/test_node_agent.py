@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from tango.domain.node_reports import NodeAgentReport
 from tango.kube.api_client import KubeClient
 from tango.kube.cluster_watch import KubernetesWatch
 from tango.settings import KubeSettings
+from tests.commands import Started, start_program
 from tests.fakes.cgroupfs import FakeHierarchy, FakePod, fake_pod
 from tests.integration.kube_cluster import PODS, EmbeddedCluster
 from tests.waiting import until
@@ -34,17 +33,17 @@ class Node:
         self.hierarchy = FakeHierarchy(folder / "cgroup", 2)
         self.state = folder / "run" / "node-agent.json"
         self.log = folder / "log"
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Started | None = None
         self.hierarchy.make("kubepods.slice")
         for name, text in (("cgroup.controllers", "cpu memory"), ("cgroup.procs", "")):
             (self.hierarchy.root / name).write_text(text)
 
-    def start(self, *more: str) -> subprocess.Popen[bytes]:
+    def start(self, *more: str) -> Started:
         """An agent, by the least of rights."""
-        command = [sys.executable, "-m", "workers.node_agent", "--node", "n1", "--cgroup-root", str(self.hierarchy.root)]
+        command = ["workers.node_agent", "--node", "n1", "--cgroup-root", str(self.hierarchy.root)]
         command += ["--state", str(self.state), "--kubeconfig", str(self.cluster.kubeconfig), "--context", "node-agent", *more]
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(command, stderr=log)
+            self.process = start_program(*command, output=log.fileno())
         return self.process
 
     def end(self, signum: int = signal.SIGTERM) -> int:
