@@ -48,7 +48,6 @@ LONGEST = (
     "tests/integration/test_stack_refused.py",
     "tests/integration/test_gateway_stack.py",
     "tests/integration/test_examples.py",
-    "tests/integration/test_lc_in_flight.py",
     "tests/integration/test_sweeps_on_workers.py",
     "tests/unit/training/test_learners.py",
     "tests/integration/test_train_interrupted.py",

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -124,6 +125,16 @@ class LiveStack:
             found = _fetched(connection, query, parameters)
             self._kept[url] = connection
             return found
+
+
+def active_tasks(told: Mapping[str, str]) -> list[dict[str, object]]:
+    """Tasks that hold a slot of a cluster's worker, found by what `tango env` has told."""
+    inspect = (sys.executable, "-m", "celery", "-A", "workers.app", "inspect", "active", "-j")
+    done = subprocess.run(
+        inspect, capture_output=True, text=True, timeout=30, cwd=ROOT, env={**told, "PATH": "/usr/bin", "PYTHONPATH": str(ROOT)}
+    )
+    assert done.returncode == 0, done.stderr
+    return [task for worker, tasks in json.loads(done.stdout).items() if worker.startswith("worker-") for task in tasks]
 
 
 def _fetched(connection: psycopg2.extensions.connection, query: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import psutil
@@ -18,11 +18,14 @@ import psycopg2
 import pytest
 
 from tango.client import Answer, AnswerCut, CallFailed, Refused, Tango, TimedOut
-from tests.integration.live_stack import ROOT, LiveStack
+from tests.integration.live_stack import ROOT, LiveStack, active_tasks
 from tests.integration.odd_stack import FLEET, SERVICE, free_port, goes_on, is_served, row, running
 from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(300)
+
+UNDER_WAY = 60
+"""Calls, where the two workers of a cluster have 16 slots."""
 
 
 @pytest.fixture(scope="module")
@@ -238,6 +241,19 @@ def test_many_requests_at_once_are_each_answered_and_recorded(stack: LiveStack, 
     accepted = len(found) - found.count("too-many-requests") - found.count("overloaded")
     ended = "SELECT count(*) FROM request WHERE service = 'odd' AND state IN ('succeeded', 'failed', 'shed', 'cancelled')"
     assert until(lambda: stack.rows(ended)[0][0] >= before + accepted)
+
+
+def test_calls_under_way_hold_no_slot(stack: LiveStack, tango: Tango) -> None:
+    """Far more answers are being streamed than the cluster's workers have slots for tasks, and no task is active."""
+    told = stack.json("env")
+    with ExitStack() as under_way:
+        answers = [under_way.enter_context(tango.stream("odd", "/stream", timeout_s=60.0)) for _ in range(UNDER_WAY)]
+        begun = [next(answer.parts()) for answer in answers]
+        active = active_tasks(told)
+        goes_on(stack)
+
+    assert begun == [b"part-0"] * UNDER_WAY
+    assert active == []
 
 
 def test_callers_are_served_while_postgresql_is_away(stack: LiveStack, tango: Tango) -> None:

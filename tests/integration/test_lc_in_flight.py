@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.integration.live_stack import ROOT, LiveStack
+from tests.integration.live_stack import LiveStack, active_tasks
 from tests.waiting import until
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.long]
 
 FLEET = """
 apiVersion: tango/v1
@@ -44,7 +41,7 @@ once as the stack lets through, and far less than the ten targets after which a 
 @pytest.fixture(
     params=[
         pytest.param("1", id="started where dispatched"),
-        pytest.param("0", id="through the exec queue", marks=pytest.mark.long),
+        pytest.param("0", id="through the exec queue"),
     ]
 )
 def stack(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[LiveStack]:
@@ -58,16 +55,6 @@ def stack(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[LiveStack]
         stack.stop()
 
 
-def _active(told: dict[str, str]) -> list[dict[str, object]]:
-    """Tasks that hold a slot of the cluster's worker, found by what `tango env` has told."""
-    inspect = (sys.executable, "-m", "celery", "-A", "workers.app", "inspect", "active", "-j")
-    done = subprocess.run(
-        inspect, capture_output=True, text=True, timeout=30, cwd=ROOT, env={**told, "PATH": "/usr/bin", "PYTHONPATH": str(ROOT)}
-    )
-    assert done.returncode == 0, done.stderr
-    return [task for worker, tasks in json.loads(done.stdout).items() if worker.startswith("worker-") for task in tasks]
-
-
 def test_five_hundred_are_in_flight_and_their_slots_are_free(stack: LiveStack, tmp_path: Path) -> None:
     """Calls under way hold a lease and no slot: with 500 of them running, no task of the worker is active; then all succeed."""
     trace = tmp_path / "burst.csv"
@@ -79,7 +66,7 @@ def test_five_hundred_are_in_flight_and_their_slots_are_free(stack: LiveStack, t
     run_id = stack.submit(trace, "--no-reassure")
     running = "SELECT count(*) FROM request WHERE run_id = %s AND state = 'running'"
     until(lambda: stack.rows(running, (run_id,))[0][0] >= 500)
-    active = _active(told)
+    active = active_tasks(told)
     still = stack.rows(running, (run_id,))[0][0]
     shown = stack.ended(run_id, within_s=120.0)
 
