@@ -1,4 +1,4 @@
-"""How a broker stands, for `tango doctor`."""
+"""How a broker stands, for `tango doctor` and `tango cluster list`."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from workers.joined import answering
 from workers.queues import CONTROL, REPLAY, SIMULATE, be_queue, exec_queue, lc_queue, submit_queue
 
 TRIES = 5
+_OF_CLUSTER = (lc_queue, exec_queue, be_queue, submit_queue)
 
 
 def queues_of(clusters: Iterable[str]) -> list[str]:
     """All queues of a stack with these clusters."""
-    return [CONTROL, REPLAY, SIMULATE, *(of(name) for name in clusters for of in (lc_queue, exec_queue, be_queue, submit_queue))]
+    return [CONTROL, REPLAY, SIMULATE, *(of(name) for name in clusters for of in _OF_CLUSTER)]
 
 
 def broker_facts(app: Celery, clusters: Iterable[str]) -> BrokerFacts:
@@ -44,6 +45,18 @@ def broker_facts(app: Celery, clusters: Iterable[str]) -> BrokerFacts:
             )
         except away as error:
             return BrokerFacts(failure=f"the broker does not answer: {error}")
+
+
+def waiting_messages(app: Celery, clusters: Iterable[str]) -> dict[str, int]:
+    """Messages that wait in the queues of each cluster on the broker of the centre; nothing where it does not answer."""
+    with app.connection_for_read() as connection:
+        away = (OperationalError, OSError, *connection.connection_errors, *connection.channel_errors)
+        try:
+            connection.ensure_connection(max_retries=1, timeout=2)
+            channel: Any = connection.default_channel
+            return {name: sum(int(channel._size(of(name))) for of in _OF_CLUSTER) for name in clusters}
+        except away:
+            return {}
 
 
 def _clock(client: Any) -> tuple[float, float]:

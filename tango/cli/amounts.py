@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import click
 
@@ -26,6 +27,16 @@ _UNITS_BYTES = {
 _FORM = re.compile(r"(\d+\.?\d*|\.\d+)\s*([A-Za-z]*)")
 
 
+MOST = 1e18
+"""Largest amount, in seconds or bytes: more than the age of the world, and a number for a database."""
+
+
+def _bounded(kind: click.ParamType[Any], amount: float, param: click.Parameter | None, ctx: click.Context | None) -> float:
+    if amount > MOST:
+        kind.fail(f"it is larger than any {kind.name} that there is.", param, ctx)
+    return amount
+
+
 class Span(click.ParamType[float]):
     """A span of time with its unit, as seconds."""
 
@@ -41,7 +52,7 @@ class Span(click.ParamType[float]):
                 param,
                 ctx,
             )
-        return float(found[1]) * unit_s
+        return _bounded(self, float(found[1]) * unit_s, param, ctx)
 
 
 class Size(click.ParamType[int]):
@@ -55,7 +66,7 @@ class Size(click.ParamType[int]):
         unit = _UNITS_BYTES.get(found[2].lower()) if found else None
         if found is None or unit is None:
             self.fail(f"{value!r} is no size: a number of bytes was expected, such as 500MB, 20GB or 2TiB.", param, ctx)
-        return round(float(found[1]) * unit)
+        return round(_bounded(self, float(found[1]) * unit, param, ctx))
 
 
 SPAN = Span()

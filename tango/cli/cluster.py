@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,6 +13,9 @@ from tango.cli import names
 from tango.cli.confirm import dry_run_option, require_yes, would, yes_option
 from tango.cli.output import ListColumn, instant, output_option, print_rows, say
 from tango.cli.refusals import columns_for, rows_of, told
+
+if TYPE_CHECKING:
+    from tango.settings import Settings
 
 COLUMNS = (
     ListColumn("name", priority=10),
@@ -26,6 +30,9 @@ COLUMNS = (
     ListColumn("kubeconfig", wide=True),
     ListColumn("zones", show=lambda zones: ", ".join(zones), wide=True),
     ListColumn("away_since_s", title="away since", show=instant, priority=5),
+    ListColumn("waiting", title="LC waiting", justify="right", priority=7),
+    ListColumn("waiting_since_s", title="waits since", show=instant, priority=6),
+    ListColumn("messages", justify="right", priority=4),
     ListColumn("refusals", show=told, priority=6),
     ListColumn("lost_events", title="lost events", justify="right", priority=4),
     ListColumn("lost_at_s", title="lost at", show=instant, wide=True),
@@ -174,12 +181,15 @@ def list_clusters(output: str) -> None:
     Nodes: all, those that are ready, those that are closed to new pods, those that get no BE because their node agents tell that LC lacks
     CPU or memory there (`tango node list`). `picture s`: seconds since nodes and pods were as they are known;
     `agent s`: since the agent was heard of, less than that where its API server is away. Nothing is placed on a picture that is too old.
+    `LC waiting`: requests that were due there more than five seconds ago and that no worker of the cluster has taken, as the centre knows,
+    and since when the first of them waits; `messages`: what waits in its queues on the centre's broker (none: it does not answer).
     `lost events`: what its journal had shipped and forgotten when the centre was restored from a backup.
 
     \b
         tango cluster list -o wide
     """
     from tango.bootstrap.stores import stores
+    from tango.domain.patience import UNCLAIMED_AFTER_S
 
     here = stores()
     pictures = {picture.cluster: picture for picture in here.fleet.pictures()}
@@ -191,6 +201,8 @@ def list_clusters(output: str) -> None:
         if state.presses_be(cpu=limits.cpu_pressure_high, memory=limits.memory_pressure_high)
     )
     away, lost = here.fleet.away(), {gap.cluster: gap for gap in here.shares.gaps()}
+    clusters, waiting = here.fleet.clusters(), here.fleet.waiting(after_s=UNCLAIMED_AFTER_S)
+    messages = _messages(here.settings, [row.name for row in clusters])
     rows = [
         {
             "name": row.name,
@@ -205,13 +217,23 @@ def list_clusters(output: str) -> None:
             "kubeconfig": row.kubeconfig,
             "zones": pictures[row.name].zones if row.name in pictures else (),
             "away_since_s": away.get(row.name),
+            "waiting": waiting.get(row.name, (0, None))[0],
+            "waiting_since_s": waiting.get(row.name, (0, None))[1],
+            "messages": messages.get(row.name),
             "refusals": rows_of(pauses.of(row.name)),
             "lost_events": lost[row.name].missing if row.name in lost else None,
             "lost_at_s": lost[row.name].at_s if row.name in lost else None,
         }
-        for row in here.fleet.clusters()
+        for row in clusters
     ]
     print_rows(rows, columns_for(COLUMNS, output), output)
+
+
+def _messages(settings: Settings, clusters: list[str]) -> dict[str, int]:
+    from workers.app import create_app
+    from workers.broker_health import waiting_messages
+
+    return waiting_messages(create_app(settings), clusters) if settings.broker_url and clusters else {}
 
 
 @cluster.command()

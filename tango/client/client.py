@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import random
 import re
@@ -28,6 +27,8 @@ MARGIN_S = 2.0
 """Seconds that are waited for the gateway to say itself that the time is over."""
 NO_TIMEOUT_S = 600.0
 """Seconds that an answer is waited for where nobody says how long; the gateway gives up far sooner."""
+MOST_SECONDS = 1e9
+"""Longest time that may be asked for: thirty years, which a header can say."""
 AGAIN_S = 0.1
 """Seconds before the first try after one that failed without a word of when; doubled each time, less a random part up to half."""
 _TOKEN = re.compile(r"[!-~]+")
@@ -369,8 +370,8 @@ def _whole(response: BaseHTTPResponse) -> Answer:
 
 
 def _refuse_seconds(name: str, given: Any) -> None:
-    if isinstance(given, bool) or not isinstance(given, int | float) or not math.isfinite(given) or given < 0:
-        raise ClientError(f"{name} is {given!r}, expected a number of seconds")
+    if isinstance(given, bool) or not isinstance(given, int | float) or not 0 <= given < MOST_SECONDS:
+        raise ClientError(f"{name} is {given!r:.40}, expected a number of seconds")
 
 
 def _wishes(timeout_s: float | None, target_s: float | None, may_repeat: bool | None, key: str | None) -> dict[str, str]:

@@ -40,5 +40,7 @@ class NodeAgentReport:
 def _share(part: object, name: str) -> float | None:
     """A number from 0 to 1; None for what is none: an annotation is what anybody with the right to leases has written."""
     value = part.get(name) if isinstance(part, Mapping) else None
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    return min(1.0, max(0.0, float(value))) if is_number else None  # type: ignore[arg-type]
+    # Compared before it becomes a float, for which a whole number may be too large; NaN is in no range.
+    if not isinstance(value, int | float) or isinstance(value, bool) or not -math.inf < value < math.inf:
+        return None
+    return float(min(1, max(0, value)))

@@ -27,6 +27,11 @@ MOST_VALUES = 20_000
 MOST_MERGES = 100
 """Mappings that are merged into one (`<<`), those of their own merges counted: no bomb of aliases either."""
 
+MOST_WHOLE = 2**63
+"""The bound of whole numbers in what goes to Kubernetes, which reads 64 bits."""
+MOST_DIGITS = 400
+"""Characters of a number that is read as one; a longer one is none of those that are asked for, and Python writes none of 5,000 digits."""
+
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _MERGE = "tag:yaml.org,2002:merge"
 _NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
@@ -86,6 +91,8 @@ class YamlValue:
         """The Python value of a scalar by the rules of YAML 1.1; None for a list or a mapping."""
         if not isinstance(self.node, yaml.ScalarNode):
             return None
+        if self.node.tag in _NUMBERS and len(self.node.value) > MOST_DIGITS:
+            return self.node.value
         loader = _Loader("")
         try:
             return loader.construct_object(self.node)
@@ -132,7 +139,8 @@ class YamlValue:
     def number(self, low: float, high: float) -> float:
         """A finite number from `low` to `high`, both included."""
         value = self.scalar()
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or not low <= value <= high:
+        # NaN is in no range; math.isfinite would have to make a float of a whole number first, of which some are too large.
+        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
             self.refuse(f"a number from {low:g} to {high:g}")
         return float(value)
 
@@ -183,6 +191,9 @@ class YamlValue:
             found = value._as_kubernetes_reads_it()
             if isinstance(found, float) and not math.isfinite(found):
                 value.refuse("a finite number")
+            is_too_long = isinstance(found, str) and value.node.tag in _NUMBERS and len(found) > MOST_DIGITS
+            if is_too_long or (isinstance(found, int) and not -MOST_WHOLE <= found < MOST_WHOLE):
+                value.refuse("a whole number of at most 64 bits", found="larger")
             return found if found is None or isinstance(found, bool | int | float | str) else value.node.value
 
         try:

@@ -18,6 +18,16 @@ import httptools
 T = TypeVar("T")
 LONGEST_HEAD = 64 * 1024
 """Bytes of a proxy's answer to CONNECT: some hundred; more comes from something else."""
+MOST_INSTANT_S = 1e11
+"""Unix time beyond which no instance runs: the year 5138."""
+
+
+def instant_of(header: str | bytes) -> float:
+    """Unix time in a header of an instance's answer. Raises: ValueError for what is none, NaN and infinity included."""
+    value = float(header)
+    if not 0.0 <= value < MOST_INSTANT_S:
+        raise ValueError(f"it tells the time {header[:40]!r}, expected Unix seconds")
+    return value
 
 
 class Proxy(NamedTuple):

@@ -10,7 +10,7 @@ from tango.domain.observations import InstanceState
 from tango.domain.requests import LcWork, Reason
 from tango.domain.tracing import TRACEPARENT
 from tango.errors import InstanceFailed
-from tango.kube.http_exchange import HttpAnswer, HttpConnections, Origin
+from tango.kube.http_exchange import HttpAnswer, HttpConnections, Origin, instant_of
 from tango.kube.signing import Signing
 from tango.ports.instances import WORK_PATH, Served
 
@@ -89,7 +89,8 @@ def _served(pod: PodKey, origin: Origin, answer: HttpAnswer) -> Served:
         )
     try:
         return Served(
-            started_at_s=float(answer.headers[b"tango-started-s"]), finished_at_s=float(answer.headers[b"tango-finished-s"])
+            started_at_s=instant_of(answer.headers[b"tango-started-s"]),
+            finished_at_s=instant_of(answer.headers[b"tango-finished-s"]),
         )
     except (KeyError, ValueError) as error:
         raise _failure(pod, origin, error, math.inf) from error

@@ -25,6 +25,7 @@ from tango.domain.observations import InstanceState
 from tango.domain.requests import LcWork, Reason
 from tango.domain.tracing import TRACEPARENT
 from tango.errors import CallFailed
+from tango.kube.http_exchange import instant_of
 from tango.kube.instance_calls import CONNECT_TIMEOUT_S
 from tango.kube.signing import Signing
 from tango.ports.instances import Answered
@@ -290,7 +291,7 @@ def _text(value: str) -> str:
 def _instant(response: aiohttp.ClientResponse, name: str) -> float | None:
     """Unix time that an instance tells, if it does."""
     try:
-        return float(response.headers[name])
+        return instant_of(response.headers[name])
     except (KeyError, ValueError):
         return None
 

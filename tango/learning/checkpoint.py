@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import io
+import pickletools
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
@@ -18,6 +19,11 @@ from tango.learning.features import SCHEMA
 from tango.learning.network import PlacementNetwork
 
 FORMAT_VERSION = 1
+MOST_PICKLE = 4 << 20
+"""Bytes of what a file's tensors are told by; that of a checkpoint has 3 KiB, of a state of a training 30."""
+MOST_NAME = 200
+"""Characters of a name that is imported. torch looks through its own message about one that it does not allow by a pattern whose time
+grows with the square of the name's length: minutes for 70,000 characters."""
 MOST_HIDDEN = 1024
 """Widest network that is read: a file must not make its reader allocate without bound."""
 
@@ -104,14 +110,30 @@ def parsed(content: bytes, path: Path) -> dict[str, Any]:
     """What a checkpoint of any policy holds. Raises: CheckpointError for one that is damaged or of another format."""
     _require_whole(content, path)
     try:
-        # weights_only: tensors and plain containers, never code.
-        found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        found = plain_content(io.BytesIO(content))
     except Exception as error:  # torch raises many kinds for a damaged file
         raise CheckpointError(f"checkpoint {path} is damaged: {(str(error).splitlines() or ['?'])[0][:120]}") from error
     version = found.get("format_version") if isinstance(found, dict) else None
     if not isinstance(found, dict) or version != FORMAT_VERSION or isinstance(version, bool):
         raise CheckpointError(f"checkpoint {path} has format {version}, expected {FORMAT_VERSION}; train it again")
     return found
+
+
+def plain_content(file: IO[bytes]) -> Any:
+    """What `torch.save` has written, of tensors and plain containers: nothing in it is run.
+
+    Raises: whatever torch and zipfile do for a damaged file; ValueError for one that would cost more than its message.
+    """
+    with zipfile.ZipFile(file) as archive:
+        for entry in archive.infolist():
+            if entry.filename.endswith("data.pkl"):
+                if entry.file_size > MOST_PICKLE:
+                    raise ValueError(f"its {entry.filename} has {entry.file_size} bytes, expected at most {MOST_PICKLE}")
+                for opcode, value, _ in pickletools.genops(archive.read(entry)):
+                    if opcode.name in ("GLOBAL", "INST") and len(str(value)) > MOST_NAME:
+                        raise ValueError(f"it imports a name of {len(str(value))} characters")
+    file.seek(0)
+    return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def _require_whole(content: bytes, path: Path) -> None:

@@ -7,13 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tango.domain.fleet import Cluster, Fleet, Node
+from tango.domain.lifecycle import Event
 from tango.domain.near_names import near_name
 from tango.domain.runs import RunKind, RunStatus
+from tango.domain.services import ServiceClass
 from tango.domain.state_lists import LIVE_STATES
 from tango.errors import UsageError
 from tango.fleets import dump_fleet, parse_fleet
 from tango.store.database import Cursor
-from tango.store.lifecycle_sql import HOLDING_RUNS
+from tango.store.lifecycle_sql import HOLDING_RUNS, OPEN_RUNS, can
 from tango.store.rows import insert
 from tango.store.services import Services, hold_declarations, note_namespaces, write_services
 
@@ -27,6 +29,14 @@ SELECT run_id, %(cluster)s, 0, true FROM run WHERE kind = '{RunKind.LIVE}' AND s
 ON CONFLICT DO NOTHING
 """
 
+
+_WAITING = f"""
+SELECT q.cluster, count(*), min(extract(epoch FROM r.started_at)::float8 + q.due_s)
+FROM request q JOIN run r USING (run_id)
+WHERE q.run_id = ANY ({OPEN_RUNS}) AND {can("q", Event.RELEASE, Event.DISPATCH, service_class=ServiceClass.LC)}
+  AND q.due_s < extract(epoch FROM now() - r.started_at)::float8 - %(after)s
+GROUP BY 1
+"""
 
 JOINED_FLEET = "joined"
 """Name of the fleet of a centre that has no clusters of its own, in runs that are on it."""
@@ -150,6 +160,11 @@ class Clusters(Services):
         """All clusters, declared and joined, by position and then by name."""
         rows = self._database.rows("SELECT name, kubeconfig, context, embedded FROM cluster ORDER BY position, name")
         return [ClusterRow(*row) for row in rows]
+
+    def waiting(self, *, after_s: float) -> dict[str, tuple[int, float]]:
+        """LC requests of open runs that were due more than `after_s` ago and that no worker of their entry cluster has taken, as the centre
+        knows: by that cluster, their number and since when the first of them waits (Unix time). Clusters without any are not in it."""
+        return {cluster: (count, since_s) for cluster, count, since_s in self._database.rows(_WAITING, {"after": after_s})}
 
     def credentials(self, cluster: str) -> tuple[str, str]:
         """(kubeconfig path, context) of a cluster. Raises: UsageError for an unknown one."""

@@ -125,8 +125,8 @@ class TrainingConfig:
                 f"expected some of {', '.join(known)}, or what any training has: {', '.join(general)}"
             )
         for name, value in self.options.items():
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-                raise UsageError(f"option {name} is {value!r}, expected a number")
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not -math.inf < value < math.inf:
+                raise UsageError(f"option {name} is {str(value)[:40]}, expected a number")
         return kind(**{**defaults, **self.options})
 
     def as_dict(self) -> dict[str, Any]:

@@ -25,6 +25,7 @@ import torch
 
 from tango.errors import CheckpointError, UsageError
 from tango.files import usable
+from tango.learning.checkpoint import plain_content
 
 STATE_FORMAT = 1
 
@@ -88,7 +89,8 @@ class TrainingFiles:
         if not self.state.exists():
             raise UsageError(f"there is no {self.state} to go on from; start the training without --resume")
         try:
-            found = torch.load(self.state, map_location="cpu", weights_only=True)  # tensors and plain containers, never code
+            with self.state.open("rb") as file:
+                found = plain_content(file)
         except Exception as error:  # torch raises many kinds for a damaged file
             raise CheckpointError(f"{self.state} is damaged ({type(error).__name__}); start again with --overwrite") from error
         if not isinstance(found, dict) or found.get("state_format") != STATE_FORMAT:

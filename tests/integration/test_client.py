@@ -222,6 +222,7 @@ def test_authorities_that_cannot_be_read_are_refused_at_once(tmp_path: Path, con
         ({"body": {"a": "hidden"}}, "the body is a dict, expected bytes or a text"),
         ({"body": "\ud800"}, "the body has no UTF-8"),
         ({"timeout_s": float("inf")}, "timeout_s is inf, expected a number of seconds"),
+        ({"timeout_s": 10**400}, "timeout_s is 1000000000.*, expected a number of seconds"),
         ({"target_s": "1"}, "target_s is '1', expected a number of seconds"),
     ],
 )

@@ -152,11 +152,13 @@ async def test_calls_under_way_at_once_have_connections_of_their_own() -> None:
         ([b"HTTP/1.1 200 OK\r\nContent-Le"], Reason.INSTANCE_UNREACHABLE),
         ([b"SSH-2.0-OpenSSH_9.2\r\n"], Reason.INSTANCE_UNREACHABLE),
         ([b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"], Reason.INSTANCE_UNREACHABLE),
+        ([OK.replace(b"10.5", b"nan")], Reason.INSTANCE_UNREACHABLE),
+        ([OK.replace(b"11.25", b"1e400")], Reason.INSTANCE_UNREACHABLE),
         ([OK.replace(b"10.5", b"soon")], Reason.INSTANCE_UNREACHABLE),
         ([b"HTTP/1.1 200 OK\r\nContent-Length: 9999999\r\n\r\n" + b"x" * 100_000], Reason.INSTANCE_UNREACHABLE),
         ([], Reason.INSTANCE_UNREACHABLE),
     ],
-    ids=["another pod", "stopping", "cut off", "no HTTP", "no times", "no number", "far too long", "hangs up"],
+    ids=["another pod", "stopping", "cut off", "no HTTP", "no times", "nan", "infinite", "no number", "far too long", "hangs up"],
 )
 async def test_an_answer_that_is_none_fails_with_its_reason(answers: list[bytes], reason: Reason) -> None:
     """What a wrong or dying instance says becomes a reason, and the next call finds a connection that works."""

@@ -26,6 +26,7 @@ from tango.domain.services import ServiceClass
 from tango.report.page import render_report
 from tango.settings import Settings
 from tango.store.database import Database
+from tango.store.fleet import PostgresFleetStore
 from tango.store.host_samples import PostgresHostSamples
 from tango.store.run_lists import PostgresRunLists, RequestFilter, RunFilter
 from tango.store.run_records import PostgresRunRecords
@@ -36,6 +37,7 @@ from tests.fakes.store_world import (
     FLEET,
     TWINS,
     WEB,
+    ZERO_S,
     StoreWorld,
     attempt_of,
     copy_of,
@@ -386,11 +388,14 @@ def test_what_is_overdue_and_was_released_by_nobody_is_counted_by_who_would(worl
 
     waiting = records.unclaimed(run_id, after_s=5.0)
     later = records.unclaimed(run_id, after_s=1e9)
+    assert isinstance(world.fleet, PostgresFleetStore)
+    at_clusters = world.fleet.waiting(after_s=5.0)
     world.release(run_id)
 
     assert [(service_class, count) for service_class, _, count in waiting if service_class is ServiceClass.BE] == [
         (ServiceClass.BE, 1)
     ]
     assert sum(count for service_class, cluster, count in waiting if service_class is ServiceClass.LC and cluster) == 3
+    assert at_clusters == {cluster: (count, ZERO_S) for of, cluster, count in waiting if of is ServiceClass.LC}
     assert later == records.unclaimed(not_begun, after_s=5.0) == []
     assert [row for row in records.unclaimed(run_id, after_s=5.0) if row[0] is ServiceClass.BE] == []

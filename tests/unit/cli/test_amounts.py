@@ -29,6 +29,14 @@ def test_a_span_without_a_meaning_is_refused(text: str) -> None:
         SPAN.convert(text, None, None)
 
 
+@pytest.mark.parametrize("text", ["9" * 400, "9" * 30])
+def test_an_amount_beyond_all_measure_is_refused(text: str) -> None:
+    """What is infinite as a float included."""
+    for kind, unit in ((SPAN, "d"), (SIZE, "GB")):
+        with pytest.raises(click.BadParameter, match="larger than any"):
+            kind.convert(f"{text}{unit}", None, None)
+
+
 @pytest.mark.parametrize("text", ["20 gigs", "-1", ""])
 def test_a_size_without_a_meaning_is_refused(text: str) -> None:
     """Likewise."""

@@ -46,6 +46,20 @@ def test_other_numbers_are_what_they_look_like(text: str, number: float) -> None
     assert mapping(f"a: {text}").values["a"].number(0, 1e9) == number
 
 
+@pytest.mark.parametrize("number", ["9" * 400, "-" + "9" * 400, "9" * 6000, "0x" + "f" * 6000, "1e400", ".inf", ".nan"])
+def test_a_number_that_no_float_or_text_holds_is_refused(number: str) -> None:
+    """Found by mutated files; Python neither makes a float of a whole number of 400 digits nor writes one of 5,000."""
+    value = mapping(f"a: {number}").values["a"]
+
+    for read in (value.number, value.integer):
+        with pytest.raises(ConfigError, match=r"f\.yaml:1: a is .{1,90}, expected a (whole )?number from 0 to 100$"):
+            read(0, 100)
+    with pytest.raises(
+        ConfigError, match=r"f\.yaml:1: limits.cpu is .*, expected a (finite number|whole number of at most 64 bits)"
+    ):
+        documents(f"limits: {{cpu: {number}}}", "f.yaml")[0].plain()
+
+
 def test_a_template_is_read_as_kubernetes_reads_it() -> None:
     """Modes are octal there, ports with a colon are texts, and what is quoted stays as it is."""
     found = documents('{defaultMode: 0644, ports: [22:22, "010"], at: 2026-02-29, big: 1e3}', "f.yaml")[0].plain()

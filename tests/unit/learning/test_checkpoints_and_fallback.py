@@ -17,6 +17,7 @@ from tango.learning.policy import NetworkBePolicy
 from tango.learning.shipped import shipped_path
 from tango.scheduling.be_policies import place_load_greedy
 from tango.settings import BeSettings
+from tango.training.files import TrainingFiles
 from tests.fakes.be_worlds import be_world
 
 
@@ -35,6 +36,22 @@ def test_a_checkpoint_comes_back_as_it_was_saved(tmp_path: Path) -> None:
     assert (found.name, found.digest, found.trained) == ("mine", digest, {"seed": 7})
     for name, weight in network.state_dict().items():
         assert torch.equal(weight, found.network.state_dict()[name])
+
+
+@pytest.mark.parametrize("of_training", [False, True])
+def test_a_file_that_imports_an_endless_name_is_refused_at_once(tmp_path: Path, of_training: bool) -> None:
+    """torch takes minutes over its message about a name of 70,000 characters, and hours where it is longer. A state of a training too."""
+    _saved(tmp_path / "a.pt")
+    name = b"x" * 300_000
+    with zipfile.ZipFile(tmp_path / "a.pt") as old, zipfile.ZipFile(tmp_path / "b.pt", "w") as new:
+        for entry in old.namelist():
+            new.writestr(entry, old.read(entry).replace(b"OrderedDict", name))
+
+    files = TrainingFiles(out=tmp_path / "mine.pt")
+    (tmp_path / "b.pt").rename(files.state)
+
+    with pytest.raises(CheckpointError, match="is damaged"):
+        files.read_state() if of_training else load_checkpoint(files.state)
 
 
 @pytest.mark.parametrize(
