@@ -207,6 +207,7 @@ def walk(theirs: EmbeddedCluster, tmp_path: Path) -> Iterator[Walk]:
                 },
                 **{rf"TANGO_{role.upper()}_PASSWORD=…": f"TANGO_{role.upper()}_PASSWORD={p}" for role, p in passwords.items()},
                 r"redis://:…@localhost:6379/0": broker.url,
+                r"TANGO_CONSOLE_TOKEN=…": f"TANGO_CONSOLE_TOKEN={secrets.token_hex(16)}",
                 r"FLOWER_BASIC_AUTH=tango:…": f"FLOWER_BASIC_AUTH=tango:{secrets.token_hex(8)}",
                 r"GATEWAY_HOST=0\.0\.0\.0": "GATEWAY_HOST=127.0.0.1",
                 r"GATEWAY_PORT=8443": f"GATEWAY_PORT={port}",
