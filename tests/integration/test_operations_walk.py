@@ -82,6 +82,11 @@ def _shell(paragraph: str) -> str:
     return "\n".join(f"cat > {name} <<'END'\n{text.strip()}\nEND" for name, text in pairs if name.endswith(".env"))
 
 
+def as_typed(url: str) -> str:
+    """The URL of a socket without the port, which is PostgreSQL's own: a shell would take the `&` between them for its own."""
+    return url.partition("&")[0]
+
+
 def free_port() -> int:
     """A TCP port of 127.0.0.1 that nobody uses now."""
     with socket.socket() as probe:
@@ -200,9 +205,9 @@ def walk(theirs: EmbeddedCluster, tmp_path: Path) -> Iterator[Walk]:
         found = Walk(
             folder=tmp_path,
             values={
-                r"postgresql://postgres:…@localhost/postgres": database.admin_url(),
+                r"postgresql://postgres:…@localhost/postgres": as_typed(database.admin_url()),
                 **{
-                    rf"postgresql://tango_{role}:…@[^/\s]+/tango(\?\S*)?": database.url(f"tango_{role}", password)
+                    rf"postgresql://tango_{role}:…@[^/\s]+/tango(\?\S*)?": as_typed(database.url(f"tango_{role}", password))
                     for role, password in passwords.items()
                 },
                 **{rf"TANGO_{role.upper()}_PASSWORD=…": f"TANGO_{role.upper()}_PASSWORD={p}" for role, p in passwords.items()},
