@@ -19,7 +19,13 @@ from workers.app import app
 pytestmark = pytest.mark.long
 Json = dict[str, Any]
 TRIAL = ("centre.trial.enabled=true",)
-CENTRE = ("centre.secret=servers", "centre.console.names[0]=console.example", "centre.backup.claim=backups", "centre.simulator.replicas=1", "settings.TANGO_BE_TICK_S=0\\.5")
+CENTRE = (
+    "centre.secret=servers",
+    "centre.backup.claim=backups",
+    "centre.console.names[0]=console.example",
+    "centre.simulator.replicas=1",
+    "settings.TANGO_BE_TICK_S=0\\.5",
+)
 EDGE = ("centre.enabled=false", "cluster.enabled=true", "cluster.name=edge-7", "cluster.secret=centre")
 VARIANTS = {
     "trial": TRIAL,
@@ -43,8 +49,8 @@ VARIANTS = {
     "edge with the centre's broker": (*EDGE, "cluster.broker.bundled=false", "cluster.gateway.enabled=false"),
     "both": (*TRIAL, "cluster.enabled=true", "cluster.name=home", "cluster.secret=t-trial"),
     "bare": (
-        *(*TRIAL, "networkPolicies.enabled=false", "priorityClasses.create=false", "centre.flower.enabled=false", "centre.console.enabled=false"),
-        "metrics.enabled=false",
+        *(*TRIAL, "networkPolicies.enabled=false", "priorityClasses.create=false", "centre.flower.enabled=false"),
+        *("centre.console.enabled=false", "metrics.enabled=false"),
     ),
     "watched and scaled": (
         *(*TRIAL, "cluster.enabled=true", "cluster.name=home", "cluster.secret=t-trial"),

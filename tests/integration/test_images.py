@@ -179,7 +179,17 @@ def test_the_workload_serves_and_works(workload: Image, tmp_path: Path) -> None:
 
 def test_every_role_has_its_program(tango: Image, tmp_path: Path) -> None:
     """Imports and help texts: nothing is missing, and nothing needs to write."""
-    modules = ("cluster_agent", "gateway", "api_server", "virtual_kubelet", "line", "run_figures", "trial_server", "flower_page", "console")
+    modules = (
+        "cluster_agent",
+        "gateway",
+        "api_server",
+        "virtual_kubelet",
+        "line",
+        "run_figures",
+        "trial_server",
+        "flower_page",
+        "console",
+    )
     commands: list[tuple[str, ...]] = [("python", "-m", f"workers.{module}", "--help") for module in modules]
     commands += [("celery", "-A", "workers.app", kind, "--help") for kind in ("worker", "beat")]
     commands += [("tango", "--help"), ("tango", "database", "--help")]
