@@ -88,6 +88,10 @@ class LiveStack:
     def kill(self, process: str) -> None:
         """SIGKILL the process of this name."""
         os.kill(next(row["pid"] for row in self.status() if row["name"] == process), signal.SIGKILL)
+        if process == "postgres":  # what is kept may be answered for a moment by a server that has lost its parent
+            with self._turn:
+                while self._kept:
+                    self._kept.popitem()[1].close()
 
     def status(self) -> list[dict[str, Any]]:
         """What `tango status` prints, from the file that it reads: the command takes a second, in which a run would go on."""
