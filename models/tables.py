@@ -245,6 +245,8 @@ run = Table(
     _timestamp("ended_at"),
     # Live runs: since when they accept nothing more.
     _timestamp("closed_at"),
+    # Whose its requests are, but for those that name another.
+    Column("tenant", Text, nullable=False, server_default=text("'default'")),
 )
 
 # One row: which system decides for live runs, and how the next one is to be called; `wanted`: somebody has sent requests to be accepted.
@@ -301,6 +303,8 @@ job = Table(
     PrimaryKeyConstraint("run_id", "request_id"),
     Index("job_key", "tenant", "idempotency_key", unique=True),
     Index("job_submitted", "submitted_at"),
+    # What a tenant's limit of jobs is counted by.
+    Index("job_live", "tenant", postgresql_where=text("ended_at IS NULL")),
 )
 
 # The end of the log of each container of each attempt of a job, for as long as `JobSettings` keeps it.
@@ -747,6 +751,17 @@ operator_action = Table(
     Column("action", Text, nullable=False),
     Column("subject", Text, nullable=False),
     Column("outcome", Text, nullable=False),
+)
+
+# Tenants as declared; one that is not here has the weight 1 and no quota. `quota` has millicores, MiB or thousandths by resource.
+tenant = Table(
+    "tenant",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("weight", Double, nullable=False),
+    Column("quota", JSONB, nullable=False),
+    Column("most_jobs", Integer),
+    _timestamp("declared_at", default=True),
 )
 
 # Tokens by which callers are known, by their hashes; `allows` has the classes whose requests the holder may send.

@@ -220,6 +220,18 @@ FROM shadow_decision s LEFT JOIN checkpoint c ON c.digest = s.candidate
 GROUP BY s.candidate, s.live, s.policy
 """
 
+TENANT_SUMMARY = f"""
+CREATE VIEW tenant_summary AS
+SELECT q.run_id, coalesce(q.tenant, r.tenant) AS tenant, q.class, count(*) AS requests,
+       count(*) FILTER (WHERE q.state NOT IN ({_TERMINAL})) AS live,
+       count(*) FILTER (WHERE q.state = {_SUCCEEDED}) AS succeeded,
+       count(*) FILTER (WHERE q.state = '{RequestState.FAILED}') AS failed,
+       coalesce(sum(q.cpu_work_s * r.speed) FILTER (WHERE q.state = {_SUCCEEDED}), 0) AS cpu_work_s,
+       sum(q.finished_s - q.due_s) FILTER (WHERE q.state = {_SUCCEEDED}) / nullif(count(*) FILTER (WHERE q.state = {_SUCCEEDED}), 0)
+           * 1000 AS mean_latency_wall_ms
+FROM request q JOIN run r USING (run_id) GROUP BY q.run_id, 2, q.class
+"""
+
 VIEWS = (
     RUN_SUMMARY,
     SERVICE_QOS,
@@ -233,6 +245,7 @@ VIEWS = (
     REQUEST_PHASES,
     QUEUE_POSITION,
     SHADOW_SUMMARY,
+    TENANT_SUMMARY,
 )
 VIEW_NAMES = tuple(view.split()[2] for view in VIEWS)
 
@@ -283,6 +296,7 @@ VIEW_COLUMNS: dict[str, tuple[str, ...]] = {
         ),
         "queue_position": "run_id request_id class service cluster state position",
         "shadow_summary": _SHADOW,
+        "tenant_summary": "run_id tenant class requests live succeeded failed cpu_work_s mean_latency_wall_ms",
     }.items()
 }
 """By name of a view: its columns in order, which only PostgreSQL could tell otherwise. A test holds them to it."""

@@ -11,7 +11,8 @@
     ├── FileUnusable              this machine does not read or write a file: no folder, no permission (exit 2), no space (exit 1)
     ├── RequestRejected           input refused at the door: never retry (exit 3)
     │   ├── BadRows               rows of a file, each with where, found and expected
-    │   └── KeyTaken              an idempotency key that another request or job has
+    │   ├── KeyTaken              an idempotency key that another request or job has
+    │   └── TooManyJobs           a tenant has as many live jobs as it may; one that ends makes room for it
     ├── DependencyError           something outside does not answer, or refuses the login (exit 4)
     │   ├── StoreUnavailable      PostgreSQL
     │   ├── BrokerUnavailable     Redis or Valkey
@@ -150,6 +151,10 @@ class KeyTaken(RequestRejected):
     def __init__(self, message: str, *, first: str) -> None:
         self.first = first
         super().__init__(message)
+
+
+class TooManyJobs(RequestRejected):
+    """A tenant has as many live jobs as it may have at a time: the same job can be submitted again when one has ended."""
 
 
 class DependencyError(TangoError):

@@ -33,6 +33,7 @@ from tango.store.requests import PostgresRequestStore
 from tango.store.run_figures import PostgresFiguresStore
 from tango.store.runs import PostgresRunStore
 from tango.store.shares import PostgresShareStore
+from tango.store.tenants import PostgresTenants
 from tango.store.tokens import PostgresTokenStore
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ class Stores:
         self.fleet = PostgresFleetStore(self.database, settings.sharing, settings.lease)
         self.events = PostgresEventLog(self.database)
         self.tokens = PostgresTokenStore(self.database)
+        self.tenants = PostgresTenants(self.database)
         self.checkpoints = PostgresCheckpointStore(self.database)
         self.owner = f"{socket.gethostname()}:{os.getpid()}"
         """`HOST:PID`, the name of this process in leases and rows."""

@@ -15,6 +15,7 @@ from tango.cli.bounds import Seconds
 from tango.cli.confirm import dry_run_option, would
 from tango.cli.output import ListColumn, instant, output_option, print_mapping, print_rows, say
 from tango.cli.publishing import publisher
+from tango.cli.tenant_names import TenantName
 from tango.domain.jobs import MOST_DEADLINE_S, MOST_PRIORITY, MOST_RETRIES, is_drawn
 from tango.domain.requests import RequestState
 from tango.errors import NotInTime
@@ -140,7 +141,7 @@ def job() -> None:
     show_default=True,
     help="Among jobs of its tenant, the higher first.",
 )
-@click.option("--tenant", default="default", show_default=True, help="Whose job it is.")
+@click.option("--tenant", type=TenantName(), default="default", show_default=True, help="Whose job it is.")
 @click.option("--key", default="", help="Idempotency key: the same one twice is one job; with other content it is refused.")
 @click.option("--wait", is_flag=True, help="Wait until it has ended, as `tango job wait` does, and print its exit code too.")
 @click.option(
@@ -180,7 +181,7 @@ def submit(output: str, wait: bool, timeout_s: float | None, dry_run: bool, **as
 
 
 @job.command(name="list")
-@click.option("--tenant", default=None, help="Only jobs of this tenant.")
+@click.option("--tenant", default=None, help="Only jobs of this tenant.", shell_complete=names.TENANTS)
 @click.option("--service", default=None, help="Only jobs of this service.", shell_complete=names.BE_SERVICES)
 @click.option("--state", type=click.Choice([str(state) for state in RequestState]), default=None, help="Only jobs in this state.")
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="Jobs at the most.")

@@ -41,6 +41,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "fleet": ("tango.cli.fleet:fleet", "List, show and generate fleets: clusters, nodes, links, services."),
     "service": ("tango.cli.service:service", "Declare LC and BE services."),
     "gateway": ("tango.cli.gateway:gateway", "Run the gateways of clusters in the foreground."),
+    "tenant": ("tango.cli.tenant:tenant", "Declare tenants: their weights, quotas and jobs at a time."),
     "token": ("tango.cli.token:token", "Make, list and revoke the tokens of callers."),
     "node": ("tango.cli.node:node", "List the nodes of all clusters, with what their node agents tell."),
     "cluster": ("tango.cli.cluster:cluster", "Join clusters by kubeconfig and context."),

@@ -18,6 +18,7 @@ from tango.cli.confirm import dry_run_option, require_yes, would, yes_option
 from tango.cli.output import OUTPUTS, ListColumn, duration, instant, output_option, print_mapping, print_rows, say, share
 from tango.cli.progress import RunProgress, spinner
 from tango.cli.publishing import publisher
+from tango.cli.tenant_names import TenantName
 from tango.cli.trace_files import require_other_file, say_notes, selection_of
 from tango.cli.workloads import named_system, part_options
 from tango.domain.near_names import near_name
@@ -51,6 +52,7 @@ RUN_COLUMNS = (
     ListColumn("host_full", title="host full", show=share, justify="right", wide=True),
     ListColumn("seed", justify="right", wide=True),
     ListColumn("speed", justify="right", wide=True),
+    ListColumn("tenant", wide=True),
 )
 
 REQUEST_PRIORITIES = {"request": 10, "state": 9, "latency_ms": 8, "service": 7, "node": 7, "reasons": 6, "words": 4}
@@ -143,6 +145,7 @@ def run() -> None:
     help="Draws works, entry clusters and services that the trace leaves open.",
 )
 @click.option("--name", default="", help="A name to find the run by.")
+@click.option("--tenant", type=TenantName(), default="default", show_default=True, help="Whose the requests are.")
 @click.option("--from", "from_s", type=float, default=None, help="First trace second taken.")
 @click.option("--to", "to_s", type=float, default=None, help="Trace second before which to stop.")
 @click.option("--thin", "share", type=float, default=None, help="Keep each request with this probability.")
@@ -224,6 +227,7 @@ def order_of(reading: Reading, fleet: Fleet, options: Mapping[str, Any]) -> RunO
         seed=options["seed"],
         speed=options["speed"],
         reassure=not options["no_reassure"],
+        tenant=options["tenant"],
     )
 
 

@@ -58,7 +58,9 @@ class TimedOut(CallFailed):
     """The answer did not come in time."""
 
 
-NOT_BEGUN = frozenset({"too-many-requests", "overloaded", "not-open", "journal-away", "broker-away", "centre-away"})
+NOT_BEGUN = frozenset(
+    {"too-many-requests", "too-many-jobs", "overloaded", "not-open", "journal-away", "broker-away", "centre-away"}
+)
 """Words of problems after which nothing of the request is kept anywhere, so that whatever it was may be sent again."""
 
 

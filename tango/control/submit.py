@@ -15,6 +15,7 @@ from tango.domain.fleet import Fleet
 from tango.domain.near_names import near_name
 from tango.domain.runs import NewRequests, NewRun
 from tango.domain.services import ServiceClass
+from tango.domain.tenants import DEFAULT_TENANT
 from tango.domain.trace import Trace
 from tango.errors import BrokerUnavailable, UsageError
 from tango.ports.fleet import FleetStore
@@ -37,6 +38,8 @@ class RunOrder:
     seed: int = 0
     speed: float = 1.0
     reassure: bool = True
+    tenant: str = DEFAULT_TENANT
+    """Whose the requests are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +86,7 @@ class Submission:
             reassure=order.reassure,
             trace_source=order.trace.source,
             span_s=float(requests.due_s[-1]) * order.speed,
+            tenant=order.tenant,
         )
         return PreparedRun(run=run, requests=requests, warning=speed_warning(requests) or "")
 

@@ -97,6 +97,7 @@ DICTIONARY: dict[str, Described] = {
             "started_at": "Its zero: times of its requests count from here. NULL: not begun.",
             "ended_at": "When its last request was terminal, or it was cancelled.",
             "closed_at": "Live runs: since when they accept nothing more.",
+            "tenant": "Whose its requests are, but for those that name another.",
         },
     ),
     "run_metric": Described(
@@ -411,6 +412,19 @@ DICTIONARY: dict[str, Described] = {
             "cluster": "Cluster that it entered.",
             "state": "State in which it waits.",
             "position": "1: the next; of LC within its entry cluster, of BE in the whole fleet, by due time.",
+        },
+    ),
+    "tenant_summary": Described(
+        "Requests and jobs",
+        "What a tenant had of a run, by class; of simulations only where their requests were kept.",
+        {
+            "tenant": "Who sent the requests, or whose run it is.",
+            "requests": "Requests of the tenant.",
+            "live": "Those that are not terminal.",
+            "succeeded": "Those that succeeded.",
+            "failed": "Those that failed for good.",
+            "cpu_work_s": "CPU-seconds of those that succeeded, in trace time.",
+            "mean_latency_wall_ms": "Their mean time from due to answered or ended, ms of wall time.",
         },
     ),
     # ---- decisions -----------------------------------------------------------------------------------------------------------------
@@ -747,6 +761,17 @@ DICTIONARY: dict[str, Described] = {
         "Coordination",
         "A claim of periodic work that one process at a time may do.",
         {"name": "The work.", "expires_at": "Until when the claim holds if it is not renewed."},
+    ),
+    "tenant": Described(
+        "Coordination",
+        "A tenant as declared; whoever is not here has the weight 1 and no quota.",
+        {
+            "name": "Name of the tenant.",
+            "weight": "Its part where not all can have what they want, beside the weights of the others.",
+            "quota": "The most that its BE pods may request together, by resource: millicores, MiB, thousandths of extended ones.",
+            "most_jobs": "Jobs of it that may be live at a time; NULL: any number.",
+            "declared_at": "When it was declared last.",
+        },
     ),
     "token": Described(
         "Coordination",

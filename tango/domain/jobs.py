@@ -21,7 +21,7 @@ from tango.domain.lifecycle import TERMINAL, Event, Outcome
 from tango.domain.literal_secrets import looks_secret
 from tango.domain.refusals import RefusalState
 from tango.domain.requests import RequestState
-from tango.domain.tenants import DEFAULT_TENANT
+from tango.domain.tenants import DEFAULT_TENANT, is_tenant_name
 from tango.domain.tracing import TRACEPARENT_VARIABLE
 from tango.errors import KeyTaken, RequestRejected
 
@@ -73,6 +73,7 @@ class NewJob:
         )
         for field, is_good, found, expected in (
             ("service", bool(self.service), self.service, "the name of a BE service"),
+            ("tenant", is_tenant_name(self.tenant), self.tenant, "at most 63 of a-z, 0-9 and `-`, with a letter or digit first and last"),
             ("command", self.command != (), self.command, "at least one word, or none for the image's own"),
             ("args", size <= MOST_BYTES, f"{size} bytes with command and env", f"at most {MOST_BYTES}: pass a reference, not the data"),
             ("key", len(self.key) <= MOST_KEY, f"{len(self.key)} characters", f"at most {MOST_KEY}"),
@@ -86,9 +87,7 @@ class NewJob:
             if not is_good:
                 raise RequestRejected(f"job: {field} is {found!r}, expected {expected}")
         self._refuse_env()
-        if any(
-            "\0" in text for text in (*(self.command or ()), *(self.args or ()), self.key, self.tenant, *(v for _, v in self.env))
-        ):
+        if any("\0" in text for text in (*(self.command or ()), *(self.args or ()), self.key, *(v for _, v in self.env))):
             raise RequestRejected(
                 "job: a text has the character NUL, which neither a process nor the database can take; leave it away"
             )
@@ -256,6 +255,14 @@ def is_drawn(key: str) -> bool:
 
 _CONTENT = ("service", "command", "args", "deadline_s", "retries", "retry_on", "priority")
 """What makes two submissions the same one, and `env` in any order. Where a job enters does not: each gateway names its own cluster."""
+
+
+def most_jobs_refused(tenant: str, most: int) -> str:
+    """What whoever submits one job more is told."""
+    return (
+        f"tenant {tenant} has {most} live jobs, which is the most that it may have at a time: submit it again when one has ended, cancel "
+        "one, or raise `jobs` of the tenant (`tango tenant apply`)"
+    )
 
 
 def refuse_other_content(sent: NewJob, known: Job) -> None:

@@ -79,6 +79,8 @@ class NewRun:
     span_s: float
     """Trace seconds from zero to the last arrival."""
     settings: dict[str, object] = field(default_factory=dict)
+    tenant: str = ""
+    """Whose its requests are; empty: those of the default tenant."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

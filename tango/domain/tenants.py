@@ -7,9 +7,11 @@ tenant, are those of the tenant `default`. How shares are decided is `tango.sche
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from tango.domain.quantities import Amounts, is_extended
+from tango.domain.quantities import Amounts, format_mib, format_millicores, is_extended
 from tango.errors import ConfigError
 
 DEFAULT_TENANT = "default"
@@ -53,3 +55,37 @@ class Tenant:
                 refuse(f"quota of {name}", amount, "0 or more")
         if self.most_jobs is not None and self.most_jobs < 0:
             refuse("jobs", self.most_jobs, "0 or more")
+
+    def shown_quota(self) -> dict[str, str]:
+        """The quota as Kubernetes writes quantities, by resource."""
+        return {name: format_mib(amount) if name == "memory" else format_millicores(amount) for name, amount in self.quota}
+
+
+class TenantUse(NamedTuple):
+    """What a tenant has of one BE service under way."""
+
+    tenant: str
+    service: str
+    waiting: int
+    """Requests that wait for a node."""
+    pods: int
+    """Requests in flight: each has a pod, or is about to."""
+    memory_mib: float
+    """What those pods request."""
+
+
+def tenant_changes(tenants: Iterable[Tenant], known: Mapping[str, Tenant]) -> list[str]:
+    """What their declaration would change, in words, one for each that differs from what is known."""
+    found = []
+    for tenant in tenants:
+        before = known.get(tenant.name)
+        if before is None:
+            found.append(f"{tenant.name}: new, {_words(tenant)}")
+        elif before != tenant:
+            found.append(f"{tenant.name}: {_words(before)} becomes {_words(tenant)}")
+    return found
+
+
+def _words(tenant: Tenant) -> str:
+    quota = ", ".join(f"{amount} of {name}" for name, amount in tenant.shown_quota().items()) or "none"
+    return f"weight {tenant.weight:g}, quota {quota}, jobs {'any' if tenant.most_jobs is None else tenant.most_jobs}"

@@ -5,7 +5,7 @@ declare nodes and links; `recipes` generates large fleets; `fitting` refuses ser
 and keeps the line of every value for messages.
 """
 
-from tango.fleets.catalog import fleet_names, load_fleet, load_services, parse_fleet
+from tango.fleets.catalog import fleet_names, load_fleet, load_services, load_tenants, parse_fleet
 from tango.fleets.declarations import declaration_of, declared_spec, dump_fleet, dump_recipe, dump_services
 from tango.fleets.recipes import FleetRecipe, MachineType, edge_machines
 
@@ -21,5 +21,6 @@ __all__ = [
     "fleet_names",
     "load_fleet",
     "load_services",
+    "load_tenants",
     "parse_fleet",
 ]

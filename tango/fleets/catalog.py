@@ -1,19 +1,24 @@
-"""Finding fleets by name or path, and reading files of services."""
+"""Finding fleets by name or path, and reading files of services and of tenants."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
+from typing import TypeVar
 
 from tango.domain.fleet import Fleet
 from tango.domain.near_names import near_name
 from tango.domain.services import Service
+from tango.domain.tenants import Tenant
 from tango.errors import ConfigError, FileRefused, UsageError
 from tango.fleets.declarations import fleet_of, service_of
-from tango.fleets.yaml_document import MAX_BYTES, documents
+from tango.fleets.tenants import tenant_of
+from tango.fleets.yaml_document import MAX_BYTES, YamlValue, documents
 
+T = TypeVar("T", Service, Tenant)
 _STDIN = Path("-")
 _DATA = resources.files("tango.fleets") / "data"
 
@@ -48,17 +53,26 @@ def load_services(path: str | Path) -> tuple[Service, ...]:
 
     Raises: ConfigError for a file that cannot be read; FileRefused for one that has a mistake or no document, or declares a name twice.
     """
-    path = Path(path)
+    return _named(Path(path), service_of, "Service")
+
+
+def load_tenants(path: str | Path) -> tuple[Tenant, ...]:
+    """The tenants, sorted by name, of a file with one or more `kind: Tenant` documents, as `load_services`. Raises: the same."""
+    return _named(Path(path), tenant_of, "Tenant")
+
+
+def _named(path: Path, read: Callable[[YamlValue], T], kind: str) -> tuple[T, ...]:
+    """What the documents of a file declare, or those of all YAML files of a folder, sorted by name, each name once."""
     files = sorted(p for p in path.iterdir() if p.suffix in (".yaml", ".yml")) if path.is_dir() else [path]
-    found: dict[str, Service] = {}
+    found: dict[str, T] = {}
     for file in files:
         for document in documents(_read(file), str(file)):
-            service = service_of(document)
-            if service.name in found:
-                raise FileRefused(f"{document.where}: metadata.name is {service.name!r}, expected each service once")
-            found[service.name] = service
+            declared = read(document)
+            if declared.name in found:
+                raise FileRefused(f"{document.where}: metadata.name is {declared.name!r}, expected each {kind.lower()} once")
+            found[declared.name] = declared
     if not found:
-        raise FileRefused(f"{path}: found no document, expected at least one of kind Service")
+        raise FileRefused(f"{path}: found no document, expected at least one of kind {kind}")
     return tuple(found[name] for name in sorted(found))
 
 

@@ -68,7 +68,7 @@ def fleet_of(document: YamlValue, *, must_fit: bool = True) -> Fleet:
 
     Raises: FileRefused with file, line, key, what was found and what was expected.
     """
-    name, spec = _head(document, "Fleet")
+    name, spec = head_of(document, "Fleet")
     clusters = clusters_of(spec)
     services = _services(spec)
     network: dict[str, Any] = spec.optional("network", lambda v: v.mapping().fields(NETWORK_READERS), {})
@@ -112,7 +112,7 @@ def _ways(value: YamlValue) -> KubeletWays:
 
 def service_of(document: YamlValue) -> Service:
     """The service that a `kind: Service` document declares. Raises: FileRefused as `fleet_of` does."""
-    name, spec = _head(document, "Service")
+    name, spec = head_of(document, "Service")
     return _service(name, spec)
 
 
@@ -161,7 +161,8 @@ def dump_services(services: Sequence[Service]) -> str:
     return _dump([_document("Service", s.name, declared_spec(s)) for s in services])
 
 
-def _head(document: YamlValue, kind: str) -> tuple[str, YamlMapping]:
+def head_of(document: YamlValue, kind: str) -> tuple[str, YamlMapping]:
+    """Name and `spec` of a document of a kind. Raises: FileRefused for another kind or version, and for a key that is not known."""
     top = document.mapping()
     top.required("apiVersion", lambda v: v.one_of(API_VERSION, KUBERNETES_API_VERSION))
     top.required("kind", lambda v: v.one_of(kind))

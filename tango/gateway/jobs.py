@@ -13,7 +13,7 @@ from tango.domain.identity import RequestKey
 from tango.domain.job_json import new_job_of, shown_job
 from tango.domain.jobs import ContainerLog, Job, NewJob, SubmittedJob
 from tango.domain.services import ServiceClass
-from tango.errors import DependencyError, KeyTaken, NotOpen, RequestRejected, UsageError
+from tango.errors import DependencyError, KeyTaken, NotOpen, RequestRejected, TooManyJobs, UsageError
 from tango.gateway.bodies import expects_nothing, held_body
 from tango.gateway.gateway import Gateway
 from tango.gateway.problems import Problem, Trouble
@@ -87,6 +87,8 @@ class JobCalls:
                 raise Problem(Trouble.UNKNOWN_SERVICE, str(error)) from error
             except KeyTaken as error:
                 raise Problem(Trouble.KEY_TAKEN, str(error), job=error.first) from error
+            except TooManyJobs as error:
+                raise Problem(Trouble.TOO_MANY_JOBS, str(error), retry_after_s=gateway.settings.retry_after_s) from error
             except RequestRejected as error:
                 raise Problem(Trouble.BAD_JOB, str(error)) from error
         note(request, job=str(submitted.key))

@@ -40,6 +40,7 @@ class Trouble(Enum):
     BAD_HEADER = ("bad-header", 400, "A header has no meaning")
     BAD_REQUEST = ("bad-request", 400, "This is no request")
     BAD_JOB = ("bad-job", 400, "This is no job")
+    TOO_MANY_JOBS = ("too-many-jobs", 429, "The tenant has as many live jobs as it may")
     TOO_MANY_REQUESTS = ("too-many-requests", 429, "Too many requests at once")
     DEFECT = ("defect", 500, "A defect of the gateway")
     SERVICE_FAILED = ("service-failed", 502, "The service did not answer")

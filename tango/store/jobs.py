@@ -15,14 +15,23 @@ import psycopg2
 from psycopg2.extras import Json
 
 from tango.domain.identity import RequestKey
-from tango.domain.jobs import ContainerEnd, ContainerLog, Job, JobEnd, NewJob, SubmittedJob, refuse_other_content
+from tango.domain.jobs import (
+    ContainerEnd,
+    ContainerLog,
+    Job,
+    JobEnd,
+    NewJob,
+    SubmittedJob,
+    most_jobs_refused,
+    refuse_other_content,
+)
 from tango.domain.lifecycle import Event
 from tango.domain.near_names import near_name
 from tango.domain.refusals import MOST_WORDS
 from tango.domain.requests import Reason, RequestState
 from tango.domain.services import Service, ServiceClass, service_of
 from tango.domain.state_lists import IN_FLIGHT_STATES, TERMINAL_STATES
-from tango.errors import RequestRejected, UsageError
+from tango.errors import RequestRejected, TooManyJobs, UsageError
 from tango.settings import LeaseSettings
 from tango.store.attempts import PHASES, PHASES_OF_R, end_attempts
 from tango.store.database import Cursor, Database
@@ -96,6 +105,13 @@ FROM request r
 WHERE j.run_id = %(run)s AND j.request_id = %(id)s AND r.run_id = j.run_id AND r.request_id = j.request_id AND r.epoch = %(epoch)s
   AND (NOT %(late)s OR j.exit_code IS NULL AND j.message = '')
 """
+# Jobs whose end has not been noted, which those of runs that were cancelled never have; counted no further than needed.
+_LIVE_JOBS = f"""
+SELECT count(*) FROM (
+    SELECT FROM job j JOIN request r USING (run_id, request_id)
+    WHERE j.tenant = %(tenant)s AND j.ended_at IS NULL AND r.state NOT IN {TERMINAL_STATES} LIMIT %(most)s
+) live
+"""
 _DROP = """
 WITH old AS (
     SELECT run_id, request_id, epoch, container,
@@ -126,6 +142,7 @@ class PostgresJobStore:
             if (known := _of_key(cursor, job)) is not None:
                 return known
             service, clusters = _declared(cursor, job)
+            _require_place(cursor, job.tenant)
             run_id, request_id = _numbered(cursor)
             cluster = job.cluster or clusters[request_id % len(clusters)]
             row: dict[str, Any] = {"run_id": run_id, "request_id": request_id}
@@ -157,6 +174,7 @@ class PostgresJobStore:
             known = _of_key(cursor, job)
             if known is None:
                 _declared(cursor, job)
+                _require_place(cursor, job.tenant)
             return known
 
         return self._database.run(check)
@@ -323,6 +341,19 @@ def _declared(cursor: Cursor, job: NewJob) -> tuple[Service, list[str]]:
             f"there is no cluster {job.cluster!r}{near_name(job.cluster, clusters)}; clusters: {', '.join(clusters) or 'none'}"
         )
     return service, clusters
+
+
+def _require_place(cursor: Cursor, tenant: str) -> None:
+    """Raises: TooManyJobs where the tenant has as many live jobs as are declared for it. Others of the tenant's submit after this one."""
+    cursor.execute("SELECT most_jobs FROM tenant WHERE name = %s AND most_jobs IS NOT NULL", (tenant,))
+    found = cursor.fetchone()
+    if found is None:
+        return
+    cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"jobs of {tenant}",))
+    cursor.execute(_LIVE_JOBS, {"tenant": tenant, "most": found[0]})
+    counted = cursor.fetchone()
+    if counted is not None and counted[0] >= found[0]:
+        raise TooManyJobs(most_jobs_refused(tenant, found[0]))
 
 
 def _listed(words: Sequence[str] | None) -> list[str] | None:

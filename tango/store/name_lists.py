@@ -33,6 +33,7 @@ LISTS: dict[str, str] = {
     "jobs": "SELECT run_id || '-' || request_id, CASE WHEN ended_at IS NULL THEN 'goes on' ELSE 'ended' END FROM job "
     "WHERE run_id || '-' || request_id LIKE %(prefix)s ORDER BY submitted_at DESC",
     "systems": "SELECT DISTINCT system, 'of a run' FROM run WHERE system LIKE %(prefix)s ORDER BY 1",
+    "tenants": "SELECT name, 'weight ' || weight FROM tenant WHERE name LIKE %(prefix)s ORDER BY name",
     "tokens": "SELECT token_id::text, name FROM token WHERE token_id::text LIKE %(prefix)s ORDER BY token_id",
 }
 _REQUESTS = """

@@ -29,6 +29,7 @@ RUN_KEYS = (
     "seed",
     "speed",
     "host_full",
+    "tenant",
 )
 """Keys of `PostgresRunLists.runs`. The duration is in wall seconds, up to now for a run that goes on; figures are those kept at the end,
 None before. `host_full` is the share of its time in which a host had no CPU left."""
@@ -82,7 +83,7 @@ class RequestFilter:
 _RUNS = """
 SELECT r.run_id, r.kind::text, r.name, r.status::text, r.system, r.fleet, extract(epoch FROM r.started_at)::float8,
        extract(epoch FROM coalesce(r.ended_at, now()) - r.started_at)::float8, r.accepted,
-       q.value, b.value, r.seed, r.speed, (f.figures -> 'details' ->> 'host_full')::float8
+       q.value, b.value, r.seed, r.speed, (f.figures -> 'details' ->> 'host_full')::float8, r.tenant
 FROM run r LEFT JOIN run_figures f USING (run_id)
 LEFT JOIN run_metric q ON q.run_id = r.run_id AND q.name = 'lc_qos_rate'
 LEFT JOIN run_metric b ON b.run_id = r.run_id AND b.name = 'be_cpu_seconds_per_s'

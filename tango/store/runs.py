@@ -18,6 +18,7 @@ from tango.domain.retention import StoredRun
 from tango.domain.runs import ENDED, OPEN, NewRequests, NewRun, RunInfo, RunKind, RunStatus, StateCounts, can_become, require_ended
 from tango.domain.services import ServiceClass
 from tango.domain.state_lists import IN_FLIGHT_STATES, LIVE_STATES, TERMINAL_STATES, listed
+from tango.domain.tenants import DEFAULT_TENANT
 from tango.errors import StoreBusy, UsageError
 from tango.ports.runs import Swept
 from tango.settings import StoreSettings
@@ -242,6 +243,7 @@ class PostgresRunStore:
                 "span_s": run.span_s,
                 "accepted": len(requests),
                 "settings": Json(run.settings),
+                "tenant": run.tenant or DEFAULT_TENANT,
             }
             run_id = int(insert(cursor, "run", [row], then="RETURNING run_id")[0][0])
             cursor.execute("SELECT make_request_partition(%s)", (run_id,))

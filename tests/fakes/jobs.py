@@ -6,13 +6,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from tango.domain.identity import RequestKey
-from tango.domain.jobs import ContainerLog, Job, JobEnd, NewJob, SubmittedJob, refuse_other_content
-from tango.domain.lifecycle import IN_FLIGHT, Event
+from tango.domain.jobs import ContainerLog, Job, JobEnd, NewJob, SubmittedJob, most_jobs_refused, refuse_other_content
+from tango.domain.lifecycle import IN_FLIGHT, TERMINAL, Event
 from tango.domain.near_names import near_name
 from tango.domain.requests import Reason, RequestState
 from tango.domain.runs import RunInfo, RunKind, RunStatus
 from tango.domain.services import Service, ServiceClass
-from tango.errors import RequestRejected, UsageError
+from tango.errors import RequestRejected, TooManyJobs, UsageError
 from tests.fakes.be_requests import MOST_JOB_ATTEMPTS, MemoryBeRequests
 from tests.fakes.memory_state import MemoryState, Row, Run, StoredJob
 
@@ -32,6 +32,7 @@ class MemoryJobs:
                     refuse_other_content(job, self._job(row, known))
                     return SubmittedJob(key=_key(row), service=row.service, cluster=row.cluster, is_new=False)
             self._service(job)
+            self._require_place(job.tenant)
             clusters = list(self._state.seen)
             if job.cluster and job.cluster not in clusters:
                 raise UsageError(
@@ -64,6 +65,13 @@ class MemoryJobs:
             self._state.happens(row, Event.RELEASE)
             run.rows.append(row)
             return SubmittedJob(key=_key(row), service=row.service, cluster=row.cluster)
+
+    def _require_place(self, tenant: str) -> None:
+        declared = self._state.tenants.get(tenant)
+        if declared is not None and declared.most_jobs is not None:
+            live = sum(row.state not in TERMINAL for row, kept in self._rows() if kept.asked.tenant == tenant)
+            if live >= declared.most_jobs:
+                raise TooManyJobs(most_jobs_refused(tenant, declared.most_jobs))
 
     def job(self, key: RequestKey) -> Job:
         """One."""

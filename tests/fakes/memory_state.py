@@ -23,6 +23,7 @@ from tango.domain.runs import (
 )
 from tango.domain.services import Service, ServiceClass
 from tango.domain.shares import LcInFlight, LcWait
+from tango.domain.tenants import DEFAULT_TENANT, Tenant
 from tango.ports.leases import Fence
 from tango.settings import LeaseSettings
 
@@ -100,6 +101,7 @@ class Run:
     rows: list[Row]
     metrics: dict[str, float | int | str | None] = field(default_factory=dict)
     ended_at_s: float | None = None
+    tenant: str = DEFAULT_TENANT
 
 
 @dataclass(slots=True)
@@ -148,6 +150,8 @@ class MemoryState:
     """Of LC, by entry cluster, as the agents last told."""
     seen: dict[str, tuple[float, float]] = field(default_factory=dict)
     """By cluster: when its agent last wrote, and since when it does so again after it was away."""
+    tenants: dict[str, Tenant] = field(default_factory=dict)
+    """Those that are declared, by name."""
     lease: LeaseSettings = field(default_factory=LeaseSettings)
     lock: threading.RLock = field(default_factory=threading.RLock)
     time_s: float = 0.0
@@ -194,6 +198,10 @@ class MemoryState:
     def holding(self) -> Iterator[Row]:
         """Rows of runs that may have something in flight: those that are being cancelled too."""
         return (row for run in self.runs.values() if run.info.status not in ENDED for row in run.rows)
+
+    def tenant_of(self, row: Row) -> str:
+        """Whose a request is: its job's, or its run's."""
+        return row.job.asked.tenant if row.job is not None else self.runs[row.run_id].tenant
 
     def happens(self, row: Row, event: Event) -> Transition | None:
         """Let an event happen to a request: the state, epoch and attempt that follow. None, and nothing happens, where it cannot."""

@@ -25,6 +25,7 @@ from tango.domain.runs import (
     require_ended,
 )
 from tango.domain.services import ServiceClass
+from tango.domain.tenants import DEFAULT_TENANT
 from tango.errors import StoreError, UsageError
 from tango.ports.runs import Swept
 from tests.fakes.memory_state import MemoryState, Row, Run, Share
@@ -50,7 +51,7 @@ class MemoryRunStore:
                 accepted=len(rows),
                 **{name: getattr(run, name) for name in names},
             )
-            self._state.runs[run_id] = Run(info, rows)
+            self._state.runs[run_id] = Run(info, rows, tenant=run.tenant or DEFAULT_TENANT)
             lc = Counter(row.cluster for row in rows if row.service_class is ServiceClass.LC)
             self._state.shares |= {(run_id, cluster): Share(accepted=n) for cluster, n in lc.items()}
             return run_id

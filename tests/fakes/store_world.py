@@ -27,6 +27,7 @@ from tango.ports.refusals import RefusalStore
 from tango.ports.requests import BeRequests
 from tango.ports.runs import RunStore
 from tango.ports.shares import ShareStore
+from tango.ports.tenants import TenantStore
 from tango.settings import LeaseSettings, SharingSettings, StoreSettings
 from tango.store.database import Database
 from tango.store.events import PostgresEventLog
@@ -38,6 +39,7 @@ from tango.store.requests import PostgresRequestStore
 from tango.store.run_figures import PostgresFiguresStore
 from tango.store.runs import PostgresRunStore
 from tango.store.shares import PostgresShareStore
+from tango.store.tenants import PostgresTenants
 from tests.fakes.be_requests import MOST_JOB_ATTEMPTS, MemoryBeRequests
 from tests.fakes.event_log import MemoryEventLog
 from tests.fakes.figures_store import MemoryFiguresStore
@@ -48,6 +50,7 @@ from tests.fakes.memory_state import MemoryState
 from tests.fakes.refusals import MemoryRefusals
 from tests.fakes.run_store import MemoryRunStore
 from tests.fakes.share_store import MemoryShareStore
+from tests.fakes.tenants import MemoryTenants
 
 MAX_ATTEMPTS = 3
 LIVE_S, OVER_S = 60.0, -1.0
@@ -141,6 +144,7 @@ class StoreWorld:
     figures: FiguresStore
     fleet: FleetStore
     refusals: RefusalStore
+    tenants: TenantStore
     events: EventLog
     rows: Callable[[int], list[RequestRow]]
     """Rows of a run's requests, by id."""
@@ -156,9 +160,9 @@ class StoreWorld:
     due_and_work: Callable[[int, int], tuple[float, float]]
     """(due time, CPU work) of a request, in seconds."""
 
-    def create(self, *services: Service, gap_s: float = 1.0, name: str = "run") -> int:
+    def create(self, *services: Service, gap_s: float = 1.0, name: str = "run", tenant: str = "") -> int:
         """A run with one request a service named, due at 0, gap, 2 gap …, entering c1 and c2 in turn; begun at ZERO_S."""
-        run_id = self.runs.create_run(new_run(name), new_requests(services, gap_s=gap_s))
+        run_id = self.runs.create_run(replace(new_run(name), tenant=tenant), new_requests(services, gap_s=gap_s))
         self.runs.begin(run_id, at_s=ZERO_S)
         return run_id
 
@@ -379,6 +383,7 @@ def memory_world_and_state(
         figures=MemoryFiguresStore(state),
         fleet=fleet_store,
         refusals=MemoryRefusals(state),
+        tenants=MemoryTenants(state),
         events=MemoryEventLog(state),
         rows=rows,
         attempts=lambda run_id: sorted((a.request_id, a.epoch, a.outcome, a.reason) for a in state.attempts if a.run_id == run_id),
@@ -412,6 +417,7 @@ def postgres_world(
         figures=PostgresFiguresStore(database),
         fleet=PostgresFleetStore(database, sharing),
         refusals=PostgresRefusals(database),
+        tenants=PostgresTenants(database),
         events=PostgresEventLog(database),
         rows=lambda run_id: [
             RequestRow(*row)

@@ -1,0 +1,130 @@
+"""`tango tenant`: declare tenants, list and withdraw them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tango.cli import names
+from tango.cli.confirm import dry_run_option, require_yes, would, yes_option
+from tango.cli.output import ListColumn, output_option, print_rows, say
+
+if TYPE_CHECKING:
+    from tango.ports.tenants import TenantStore
+
+COLUMNS = (
+    ListColumn("tenant", priority=10),
+    ListColumn("weight", justify="right", priority=9),
+    ListColumn("quota", show=lambda quota: ", ".join(f"{name} {amount}" for name, amount in quota.items()), priority=8),
+    ListColumn("most_jobs", title="jobs at most", justify="right", priority=6),
+    ListColumn("waiting", justify="right", priority=7),
+    ListColumn("pods", justify="right", priority=7),
+    ListColumn("is_declared", title="declared", wide=True),
+)
+
+
+def _tenants() -> TenantStore:
+    from tango.bootstrap.stores import stores  # slow libraries: only commands that need them pay for them
+
+    return stores().tenants
+
+
+@click.group()
+def tenant() -> None:
+    """Declare tenants: what each gets of the fleet for its BE work where not all can have what they want.
+
+    \b
+        tango tenant apply -f tenants.yaml
+        tango tenant list
+    """
+
+
+@tenant.command()
+@click.option(
+    "-f",
+    "--file",
+    "path",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="YAML with one or more tenants; - is standard input.",
+)
+@dry_run_option
+def apply(path: Path, dry_run: bool) -> None:
+    """Declare or change the tenants of a file. Others stay as they are.
+
+    \b
+        tango tenant apply -f tenants.yaml --dry-run    # what would change
+        tango tenant apply -f tenants.yaml
+    """
+    from tango.domain.tenants import tenant_changes
+    from tango.fleets import load_tenants
+
+    found = load_tenants(path)
+    store = _tenants()
+    if dry_run:
+        for change in tenant_changes(found, store.declared()):
+            say(change)
+        would(f"declare {', '.join(t.name for t in found)}")
+        return
+    store.put(found)
+    say(f"declared: {', '.join(t.name for t in found)}")
+
+
+@tenant.command(name="list")
+@output_option()
+def list_tenants(output: str) -> None:
+    """List tenants: those that are declared, and those that have BE requests under way.
+
+    \b
+        tango tenant list
+        tango tenant list -o json
+    """
+    print_rows(
+        _rows(_tenants()), COLUMNS, output, empty="No tenant is declared and none has BE requests; `tango tenant apply -f FILE`"
+    )
+
+
+def _rows(store: TenantStore) -> list[dict[str, Any]]:
+    from tango.domain.tenants import Tenant
+
+    declared, uses = store.declared(), store.uses()
+    return [
+        {
+            "tenant": name,
+            "weight": of.weight,
+            "quota": of.shown_quota(),
+            "most_jobs": of.most_jobs,
+            "waiting": sum(use.waiting for use in uses if use.tenant == name),
+            "pods": sum(use.pods for use in uses if use.tenant == name),
+            "is_declared": name in declared,
+        }
+        for name in sorted({*declared, *(use.tenant for use in uses)})
+        for of in (declared.get(name, Tenant(name=name)),)
+    ]
+
+
+@tenant.command()
+@click.argument("name", shell_complete=names.TENANTS)
+@dry_run_option
+@yes_option
+def delete(name: str, dry_run: bool, yes: bool) -> None:
+    """Withdraw the declaration of tenant NAME: it has the weight 1 and no quota then. What it has goes on.
+
+    \b
+        tango tenant delete blue --dry-run
+        tango tenant delete blue --yes
+    """
+    from tango.domain.near_names import near_name
+    from tango.errors import UsageError
+
+    store, what = _tenants(), f"withdraw weight and quota of tenant {name}"
+    if name not in (known := store.declared()):
+        raise UsageError(f"tenant {name!r} is not declared{near_name(name, known)}; declared: {', '.join(known) or 'none'}")
+    if dry_run:
+        would(what)
+        return
+    require_yes(yes, what)
+    store.delete(name)
+    say(f"withdrawn: {name}")
