@@ -383,6 +383,14 @@ request = Table(
     ),
     # What the release of BE walks by, past any number of LC requests and no further than what is due.
     Index("request_be_due", "due_s", "request_id", postgresql_where=text(f"class = 'be' AND state = '{RequestState.ACCEPTED}'")),
+    # The waiting jobs of each tenant in order. Requests of traces, whose tenant is their run's, are in `request_live` alone.
+    Index(
+        "request_tenant",
+        "tenant",
+        "due_s",
+        "request_id",
+        postgresql_where=text(f"class = 'be' AND state = '{RequestState.PENDING}' AND tenant IS NOT NULL"),
+    ),
     # LC that ended without an answer. One that was shed before its dispatch leaves no attempt by which it could be found.
     Index(
         "request_lost",
@@ -762,6 +770,19 @@ tenant = Table(
     Column("quota", JSONB, nullable=False),
     Column("most_jobs", Integer),
     _timestamp("declared_at", default=True),
+)
+
+# What placements of BE see of each tenant, while there are several of them or one has a quota; written once a second at the most.
+tenant_share = Table(
+    "tenant_share",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("share", Double, nullable=False),
+    Column("weighted_share", Double, nullable=False),
+    Column("held", JSONB, nullable=False),
+    _timestamp("below_since"),
+    Column("withheld", Boolean, nullable=False),
+    _timestamp("at", default=True),
 )
 
 # Tokens by which callers are known, by their hashes; `allows` has the classes whose requests the holder may send.

@@ -24,12 +24,13 @@ from tango.domain.identity import RequestKey
 from tango.domain.observations import InstanceState, NodeState
 from tango.domain.services import ServiceClass
 from tango.fleets import load_fleet
-from tango.settings import LeaseSettings
+from tango.settings import BeSettings, LeaseSettings
 from tango.store.database import Cursor, Database
 from tango.store.explanations import PostgresExplanations
 from tango.store.fleet import PostgresFleetStore
 from tango.store.refusals import PostgresRefusals
 from tango.store.requests import PostgresRequestStore
+from tango.store.tenants import PostgresTenants
 
 Result = TypeVar("Result")
 FLEET = "testbed"
@@ -80,6 +81,7 @@ def measure_in(database: Database, *, live: int, reads: int, told: Told) -> list
         store=PostgresExplanations(database, fleets, lease),
         requests=PostgresRequestStore(database, lease),
         refusals=PostgresRefusals(database),
+        tenants=PostgresTenants(database),
     )
     draw, taken, rows, queries = random.Random(1), dict[str, list[float]](), list[float](), list[float]()
     told(f"explaining {reads} of {live:,} live requests")
@@ -91,11 +93,14 @@ def measure_in(database: Database, *, live: int, reads: int, told: Told) -> list
         queries.append(sum(spent_ms))
         taken.setdefault(state, []).extend(times_ms(lambda key=key: explainer.request(key), 1))  # type: ignore[misc]
     every = [ms for of_state in taken.values() for ms in of_state]
+    requests, settings = PostgresRequestStore(database, lease), BeSettings()
+    looks = times_ms(lambda: requests.pending_be(limit=settings.batch_limit), reads)
     alone, alone_p99 = "reading its row alone", p99(rows)
     return [
         Figure(name="an explanation, p99", value=p99(every), unit="ms", yardstick=alone, yardstick_value=alone_p99),
         Figure(name="its queries, p99", value=p99(queries), unit="ms", yardstick=alone, yardstick_value=alone_p99),
         Figure(name="its queries, p50", value=median(queries), unit="ms", yardstick=alone, yardstick_value=median(rows)),
+        Figure(name="what a placement reads, p50", value=median(looks), unit="ms", yardstick=alone, yardstick_value=median(rows)),
         *(
             Figure(name=f"of one {state}, p99", value=p99(ms), unit="ms", yardstick=alone, yardstick_value=alone_p99)
             for state, ms in sorted(taken.items())

@@ -27,6 +27,7 @@ from tango.control.reconcile import Reconciliation
 from tango.control.repeating import Repeating
 from tango.control.reserved_cpu import ReservedCpu
 from tango.control.run_policies import BePolicies
+from tango.control.tenant_shares import TenantShares
 from tango.control.waiting_reasons import WaitingReasons
 from tango.kube.api_client import Connect, KubeClient
 from tango.kube.cluster_calls import KubernetesCalls
@@ -65,6 +66,11 @@ class Scheduler:
         # Admission asks what a node could ever hold, which hardly changes.
         seen = FleetView(lambda: here.fleet.snapshot(at_s=here.clock.now_s()), max_age_s=ADMISSION_MAX_AGE_S)
         self.admission = Admission(requests=here.requests, fleet=seen.current)
+        evictions = BeEvictions(fleet=here.fleet, events=here.events, requests=here.requests, clusters=clusters)
+
+        def home_only(run: int) -> bool:
+            return at_home(here.run_facts.info(run).system).be
+
         self.placement = BePlacement(
             deciders=BeDeciders(
                 policy_of=policies.of,
@@ -80,10 +86,12 @@ class Scheduler:
             holder=holder,
             settings=settings.be,
             pressed=PressedNodes(settings.node_agent),
-            reasons=WaitingReasons(lambda run: at_home(here.run_facts.info(run).system).be),
+            reasons=WaitingReasons(home_only),
+            shares=TenantShares(
+                tenants=here.tenants, settings=settings.tenants, fleet=here.fleet, evictions=evictions, home_only=home_only
+            ),
             tracing=BeTracing(spans, here.requests, here.run_facts.info) if spans.is_on else None,
         )
-        evictions = BeEvictions(fleet=here.fleet, events=here.events, requests=here.requests, clusters=clusters)
         self.reassurance = ReassuranceRounds(
             reassurance=Reassurance(
                 fleet=here.fleet,

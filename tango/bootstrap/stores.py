@@ -96,6 +96,7 @@ class Stores:
             store=PostgresExplanations(self.database, self.fleet, self.settings.lease),
             requests=self.requests,
             refusals=self.refusals,
+            tenants=self.tenants,
             be=self.settings.be,
             node_agent=self.settings.node_agent,
         )

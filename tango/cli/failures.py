@@ -34,7 +34,7 @@ EXIT_CODES = {
     0: "done",
     FAILED: "failed, or what was asked is not so (`status` without a stack, --min-qos not met)",
     USAGE: "usage: an option or a variable, a name or file that there is not",
-    3: "refused: a trace or checkpoint, what stands in any file, a request, job or query; a key that is taken, a job too many",
+    3: "refused: a trace or checkpoint, what stands in a file, request, job or query; a key that is taken, a job too many",
     4: "something does not answer, or refuses the login: database, broker, cluster, gateway",
     124: "a wait ran out (--timeout); what was waited for goes on",
     INTERRUPTED: "interrupted",

@@ -9,7 +9,7 @@ import click
 
 from tango.cli import names
 from tango.cli.confirm import dry_run_option, require_yes, would, yes_option
-from tango.cli.output import ListColumn, output_option, print_rows, say
+from tango.cli.output import ListColumn, duration, output_option, print_rows, say, share
 
 if TYPE_CHECKING:
     from tango.ports.tenants import TenantStore
@@ -21,6 +21,10 @@ COLUMNS = (
     ListColumn("most_jobs", title="jobs at most", justify="right", priority=6),
     ListColumn("waiting", justify="right", priority=7),
     ListColumn("pods", justify="right", priority=7),
+    ListColumn("share", show=share, justify="right", priority=9),
+    ListColumn("weighted_share", title="over weight", show=share, justify="right", wide=True),
+    ListColumn("below_s", title="below for", show=duration, justify="right", priority=6),
+    ListColumn("withheld", wide=True),
     ListColumn("is_declared", title="declared", wide=True),
 )
 
@@ -75,7 +79,8 @@ def apply(path: Path, dry_run: bool) -> None:
 @tenant.command(name="list")
 @output_option()
 def list_tenants(output: str) -> None:
-    """List tenants: those that are declared, and those that have BE requests under way.
+    """List tenants: those that are declared, and those that have BE requests under way. Shares are those that the last placement saw, while
+    several tenants have requests or one has a quota.
 
     \b
         tango tenant list
@@ -89,7 +94,7 @@ def list_tenants(output: str) -> None:
 def _rows(store: TenantStore) -> list[dict[str, Any]]:
     from tango.domain.tenants import Tenant
 
-    declared, uses = store.declared(), store.uses()
+    declared, uses, told = store.declared(), store.uses(), {s.tenant: s for s in store.told()}
     return [
         {
             "tenant": name,
@@ -98,9 +103,14 @@ def _rows(store: TenantStore) -> list[dict[str, Any]]:
             "most_jobs": of.most_jobs,
             "waiting": sum(use.waiting for use in uses if use.tenant == name),
             "pods": sum(use.pods for use in uses if use.tenant == name),
+            "share": None if seen is None else seen.share,
+            "weighted_share": None if seen is None else seen.weighted_share,
+            "below_s": None if seen is None else seen.below_s,
+            "withheld": None if seen is None else seen.withheld,
             "is_declared": name in declared,
         }
         for name in sorted({*declared, *(use.tenant for use in uses)})
+        for seen in (told.get(name),)
         for of in (declared.get(name, Tenant(name=name)),)
     ]
 

@@ -3,6 +3,7 @@ for the same room."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 
 from tango.domain.identity import NodeKey, PodKey
@@ -26,13 +27,17 @@ class BeEvictions:
         self._clusters = clusters
         self._leaving: dict[PodKey, NodeKey] = {}
         """Pods that were evicted with a grace and have not ended yet, with their nodes."""
+        self._lock = threading.Lock()
+        """Of what leaves: rounds that make room for LC and placements that make room for tenants are in threads of their own."""
 
     def staying(self, evictable: Mapping[NodeKey, Sequence[Eviction]]) -> dict[NodeKey, list[Eviction]]:
         """Those that are not leaving already. What is leaving counts as free: a second eviction for the same room would throw work away for
         nothing. `evictable`: all BE pods of these nodes; those of them that have left are forgotten."""
         there = {e.pod_key for of_node in evictable.values() for e in of_node}
-        self._leaving = {pod: node for pod, node in self._leaving.items() if pod in there or node not in evictable}
-        return {node: [e for e in of_node if e.pod_key not in self._leaving] for node, of_node in evictable.items()}
+        with self._lock:
+            self._leaving = {pod: node for pod, node in self._leaving.items() if pod in there or node not in evictable}
+            leaving = set(self._leaving)
+        return {node: [e for e in of_node if e.pod_key not in leaving] for node, of_node in evictable.items()}
 
     def evict(self, evictions: Sequence[Eviction], evictable: Mapping[NodeKey, Sequence[Eviction]]) -> set[PodKey]:
         """Evict through the API, budgets included, and record the outcomes, each with who stayed beside it of `evictable`, as the store
@@ -42,11 +47,14 @@ class BeEvictions:
         has its grace runs its request for as long: its agent settles it when it has ended.
         """
         never = self._fleet.never_evicted_be({NodeKey(e.cluster, e.node) for e in evictions})
-        evictions = with_spared(evictions, evictable, never, leaving=self._leaving)
+        with self._lock:
+            leaving = dict(self._leaving)
+        evictions = with_spared(evictions, evictable, never, leaving=leaving)
         records = self._clusters.evict(evictions)
         self._events.scaling(records)
         gone = {PodKey(record.cluster, record.pod) for record in records if record.outcome == "done"}
-        self._leaving |= {e.pod_key: NodeKey(e.cluster, e.node) for e in evictions if e.has_grace and e.pod_key in gone}
+        with self._lock:
+            self._leaving |= {e.pod_key: NodeKey(e.cluster, e.node) for e in evictions if e.has_grace and e.pod_key in gone}
         self._requests.settle(
             [
                 Outcome(

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tango.control.pressed_nodes import PressedNodes
+from tango.control.tenant_order import considered_now, held_back, overtaken_by
 from tango.domain.explanation import DeferredResize, Explanation, Known, LcFacts, PendingFacts, Place, RequestStanding
 from tango.domain.identity import NodeKey, RequestKey, parts_of_pod
 from tango.domain.lifecycle import TERMINAL
@@ -31,6 +32,7 @@ from tango.errors import UsageError
 from tango.ports.explanations import ExplanationStore, RecordedFleet, RecordedRequest
 from tango.ports.refusals import RefusalStore
 from tango.ports.requests import BeRequests
+from tango.ports.tenants import TenantStore
 from tango.settings import BeSettings, NodeAgentSettings
 from tango.systems.be_waits import planned
 from tango.systems.registry import AtHome, at_home, unlearned_be
@@ -74,6 +76,7 @@ class Explainer:
     store: ExplanationStore
     requests: BeRequests
     refusals: RefusalStore
+    tenants: TenantStore
     be: BeSettings = field(default_factory=BeSettings)
     node_agent: NodeAgentSettings = field(default_factory=NodeAgentSettings)
 
@@ -183,7 +186,9 @@ class Explainer:
         if not recorded.is_declared:
             return None
         standing, snapshot = recorded.standing, fleet.snapshot
-        batch = as_seen(self.requests.pending_be(limit=self.be.batch_limit), snapshot).pending
+        seen = as_seen(self.requests.pending_be(limit=self.be.batch_limit), snapshot)
+        looked_at = considered_now(seen, snapshot, self.tenants, limit=self.be.batch_limit)
+        batch = looked_at.batch.pending
         question = self._question(fleet, batch)
         is_behind = question.row(*standing.key) < 0 and len(batch) >= self.be.batch_limit
         before = self.store.waiting_before(standing, most=MOST_AHEAD) - len(batch) if is_behind else 0
@@ -193,6 +198,8 @@ class Explainer:
             waiting_before=max(0, before),
             home_only=home.be,
             is_stood_for=unlearned_be(standing.system)[1],
+            held_back=held_back(looked_at, standing.key),
+            overtaken_by=overtaken_by(looked_at, standing.key),
         )
 
     def _question(self, fleet: RecordedFleet, pending: BePending) -> PlacementQuestion:

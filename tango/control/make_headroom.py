@@ -61,15 +61,15 @@ class HeadroomForInstances:
         evictable = self._fleet.evictable_be(list(awaited))
         staying = self._evictions.staying(evictable)
         # 2. Decide.
-        requests_of = _requests_of(snapshot)
+        size_of = requests_of(snapshot)
         wanted = list[Eviction]()
         for row, node in enumerate(snapshot.node_keys):
             if node not in awaited:
                 continue
             stay = staying.get(node, [])
             leaving = [e for e in evictable.get(node, []) if e not in stay]
-            free = snapshot.free[:, row] + sum((requests_of(e) for e in leaving), np.zeros(len(snapshot.resources)))
-            wanted += make_headroom(awaited[node], free, stay, snapshot, requests_of)
+            free = snapshot.free[:, row] + sum((size_of(e) for e in leaving), np.zeros(len(snapshot.resources)))
+            wanted += make_headroom(awaited[node], free, stay, snapshot, size_of)
         # 3. Apply. What is free then is the instances' already: the snapshot counts them as if they stood there.
         if not wanted:
             return 0
@@ -88,7 +88,7 @@ def make_headroom(
     free: NDArray[np.float64],
     staying: Sequence[Eviction],
     snapshot: FleetSnapshot,
-    requests_of: Callable[[Eviction], NDArray[np.float64]],
+    size_of: Callable[[Eviction], NDArray[np.float64]],
 ) -> list[Eviction]:
     """Which of a node's BE pods go for these instances, the one with least work lost first, each with for whom it goes.
 
@@ -106,7 +106,7 @@ def make_headroom(
             short = lacks(size, freed)
             if not short.any():
                 break
-            given = requests_of(eviction)
+            given = size_of(eviction)
             if (given[short] > 0).any():
                 freed += given
                 going.append(replace(eviction, why=f"room for an instance of {service}"))
@@ -119,7 +119,7 @@ def make_headroom(
     return gone
 
 
-def _requests_of(snapshot: FleetSnapshot) -> Callable[[Eviction], NDArray[np.float64]]:
+def requests_of(snapshot: FleetSnapshot) -> Callable[[Eviction], NDArray[np.float64]]:
     """What a pod requests, (r,): the size of its service, with the memory of its request."""
     services = {service.name: row for row, service in enumerate(snapshot.services)}
     sizes = snapshot.resources.pod_requests(snapshot.services)

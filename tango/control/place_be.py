@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import structlog
@@ -16,6 +16,8 @@ from tango.control.be_turns import BeTurns
 from tango.control.lease_holder import LeaseHolder
 from tango.control.left_waiting import be_left_waiting
 from tango.control.pressed_nodes import PressedNodes
+from tango.control.tenant_order import Considered, as_read
+from tango.control.tenant_shares import TenantShares
 from tango.control.waiting_reasons import WaitingReasons
 from tango.domain.jobs import JobEnd
 from tango.domain.lifecycle import Event, Outcome
@@ -24,7 +26,7 @@ from tango.domain.plans import BePlan
 from tango.domain.refusal_kind import RefusalKind
 from tango.domain.refusals import Pauses, Refusal
 from tango.domain.requests import BePending, Reason
-from tango.domain.runs import DecisionRecord, Placement
+from tango.domain.runs import DecisionRecord, PendingRequests, Placement
 from tango.domain.shares import LcWait
 from tango.domain.snapshot import FleetSnapshot
 from tango.domain.snapshot_assembly import as_seen
@@ -81,6 +83,8 @@ class BePlacement:
     turns: BeTurns = field(default_factory=BeTurns)
     pressed: PressedNodes = field(default_factory=lambda: PressedNodes(NodeAgentSettings()))
     reasons: WaitingReasons = field(default_factory=WaitingReasons)
+    shares: TenantShares | None = None
+    """Whose requests come first where there are several tenants; None: they come by age."""
     tracing: BeTracing | None = None
     """Makes the spans of placements; None: nobody wants any."""
 
@@ -95,6 +99,8 @@ class BePlacement:
         while last["placed"] == last["considered"] >= self.settings.batch_limit and time.perf_counter() - began_s < MOST_TICK_S:
             last = self._cycle()
             done = {key: done[key] + last[key] for key in done}
+        if self.shares is not None:
+            self.shares.reclaimed()
         return done
 
     def _cycle(self) -> dict[str, int]:
@@ -105,8 +111,10 @@ class BePlacement:
         """
         with self.holder.at_work(LEASE, ttl_s=self.settings.lease_ttl_s) as fence:
             considered, done = (0, None) if fence is None else self._recorded(fence)
-        if not considered:
+        if fence is None:
             self.reasons.nothing_waits()
+            if self.shares is not None:
+                self.shares.forget()
         if done is None:
             return {"considered": considered, "placed": 0}
         # An API server that is slow holds up its own pods and not the next cycle: another thread may be in it already.
@@ -130,20 +138,19 @@ class BePlacement:
         # 1. Gather.
         begin = time.perf_counter()
         limit = self.settings.batch_limit
-        read = self.requests.pending_be(limit=limit, behind=self.turns.behind)
+        if self.shares is not None and self.shares.is_giving:
+            self.turns.stay()
+        behind = self.turns.behind
+        read = self.requests.pending_be(limit=limit, behind=behind)
         if len(read.pending) == 0:
-            self.turns.end(read, limit=limit, placed=0)
-            return 0, None
+            return self._nothing_waits(read, is_behind=bool(behind)), None
         snapshot, waits = self.reserved(self.snapshot()), self.lc_waits()
-        batch = as_seen(read, snapshot)
-        if len(batch.pending) == 0:
-            self.turns.end(read, limit=limit, placed=0)
-            return 0, None
+        seen = as_seen(read, snapshot)
+        if len(seen.pending) == 0:
+            return self._nothing_waits(read, is_behind=bool(behind)), None
         pauses = self.refusals.pauses()
-        gathered = time.perf_counter()
-        # 2. Decide.
         question = PlacementQuestion(
-            pending=batch.pending,
+            pending=seen.pending,
             snapshot=snapshot,
             pauses=pauses,
             pressed=self.pressed.follow(snapshot),
@@ -151,11 +158,23 @@ class BePlacement:
             lc_late_share=self.settings.lc_late_share,
             lc_first_s=self.settings.lc_first_s,
         )
+        looked_at = (
+            as_read(seen, limit=limit)
+            if self.shares is None
+            else self.shares.considered(seen, question, limit=limit, is_behind=bool(behind))
+        )
+        batch, question = looked_at.batch, replace(question, pending=looked_at.batch.pending)
+        if len(batch.pending) == 0:  # quotas hold back all of it
+            self._held_back(looked_at, question, is_behind=bool(behind))
+            return len(seen.pending), None
+        gathered = time.perf_counter()
+        # 2. Decide.
         plan = planned(lambda asked, seen: self.deciders.plan(asked, seen, self.settings), question)
         decided = time.perf_counter()
         # 3. Apply: the rows first, the pods second. Pods are named after request and epoch, so a repeat meets itself.
         placed = int(np.count_nonzero(plan.node >= 0))
-        self.turns.end(read, limit=limit, placed=placed)
+        is_any_left = placed < len(batch.pending) or bool(looked_at.held_back)
+        self.turns.end(batch.reached, is_full=looked_at.is_full, is_any_left=is_any_left)
         left = be_left_waiting(batch.pending, plan.node, snapshot, question.crowded, question.barred)
         decision = DecisionRecord(
             kind="be",
@@ -169,7 +188,7 @@ class BePlacement:
             shed=0,
             snapshot_ms=(gathered - begin) * 1e3,
             decide_ms=(decided - gathered) * 1e3,
-            note="; ".join(filter(None, (plan.fallback_reason, self.deciders.remark, self.pressed.remark, left))),
+            note="; ".join(filter(None, (plan.fallback_reason, self.deciders.remark, self.pressed.remark, looked_at.remark, left))),
         )
         try:
             placements = self.requests.record_placement(
@@ -178,7 +197,9 @@ class BePlacement:
         except Fenced:
             log.warning("placement_fenced", epoch=fence.epoch)
             return len(batch.pending), None
-        self.reasons.note(question, plan.node)
+        self.reasons.note(question, plan.node, looked_at.held_back)
+        if self.shares is not None:
+            self.shares.ended(looked_at, question, plan.node, is_behind=bool(behind))
         if self.tracing is not None:
             began_s = time.time() - (time.perf_counter() - begin)
             placements = list(self.tracing.placed(placements, began_s=began_s, policy=plan.policy))
@@ -192,6 +213,23 @@ class BePlacement:
             decide_ms=decision.decide_ms,
             at_s=decided,
         )
+
+    def _nothing_waits(self, read: PendingRequests, *, is_behind: bool) -> int:
+        """Nothing was there to be considered, though before what it looked at there may be; gives how many there were."""
+        self.turns.end(read.reached, is_full=False, is_any_left=False)
+        if not is_behind:
+            self.reasons.nothing_waits()
+            if self.shares is not None:
+                self.shares.nothing_waits()
+        return 0
+
+    def _held_back(self, looked_at: Considered, question: PlacementQuestion, *, is_behind: bool) -> None:
+        """Nothing of what waits may be placed, which is no decision of a policy."""
+        nobody = np.zeros(0, np.int32)
+        self.turns.end(looked_at.batch.reached, is_full=looked_at.is_full, is_any_left=True)
+        self.reasons.note(question, nobody, looked_at.held_back)
+        if self.shares is not None:
+            self.shares.ended(looked_at, question, nobody, is_behind=is_behind)
 
     def _settle_refused(self, results: dict[Placement, Exception | None], pauses: Pauses) -> int:
         """Take back placements whose pod a cluster refused or could not create; gives how many were not placed after all.

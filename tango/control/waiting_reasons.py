@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,12 +36,14 @@ class WaitingReasons:
         self._next_s = -float("inf")
         self._told: set[StateReason] = set()
 
-    def note(self, question: PlacementQuestion, node: NDArray[np.int32]) -> None:
-        """Count those without a node, `node` (k,) being -1, unless that was done a moment ago."""
+    def note(
+        self, question: PlacementQuestion, node: NDArray[np.int32], held_back: Mapping[StateReason, int] = MappingProxyType({})
+    ) -> None:
+        """Count those without a node, `node` (k,) being -1, unless that was done a moment ago; with those that were not looked at."""
         if self._monotonic() < self._next_s:
             return
         self._next_s = self._monotonic() + COUNT_EVERY_S
-        self._tell(self._counts(question, node))
+        self._tell(self._counts(question, node) + Counter(held_back))
 
     def nothing_waits(self) -> None:
         """No request of this scheduler waits."""

@@ -35,6 +35,8 @@ class ChangeKind(StrEnum):
     """`amount` LC requests fewer are late in the cluster."""
     FIRST_IN_LINE = "first-in-line"
     """It is considered before all others that wait."""
+    QUOTA_RAISED = "quota-raised"
+    """The quota of `tenant` is `amount` of `resource` larger."""
     SERVICE_DECLARED = "service-declared"
     """The service is declared as it was."""
     INSTANCE_READY = "instance-ready"
@@ -49,6 +51,7 @@ class Change:
     cluster: str = ""
     node: str = ""
     service: str = ""
+    tenant: str = ""
     resource: str = ""
     """Name of a row of the resource axis, in whose units `amount` is."""
     amount: float = 0.0
@@ -92,6 +95,8 @@ class Change:
                 return f"{self.amount:.0f} fewer LC requests are late in {where}"
             case ChangeKind.FIRST_IN_LINE:
                 return "it is first in line"
+            case ChangeKind.QUOTA_RAISED:
+                return f"the quota of tenant {self.tenant} is {quantity(self.resource, self.amount)} of {self.resource} larger"
             case ChangeKind.SERVICE_DECLARED:
                 return f"service {self.service} is declared again"
             case ChangeKind.INSTANCE_READY:

@@ -773,6 +773,18 @@ DICTIONARY: dict[str, Described] = {
             "declared_at": "When it was declared last.",
         },
     ),
+    "tenant_share": Described(
+        "Coordination",
+        "What the last placement of BE saw of a tenant; there are rows only while several have BE requests, or one has a quota.",
+        {
+            "tenant": "Name of the tenant.",
+            "share": "Its dominant share: the largest share of any resource that its BE pods request, of what LC leaves; 0 to 1.",
+            "weighted_share": "That over its weight; the least comes first.",
+            "held": "What its BE pods request, by resource: millicores, MiB, pods, thousandths of extended resources.",
+            "below_since": "Since when it waits with a smaller share than others; NULL: it does not.",
+            "withheld": "Whether it gets nothing more until another that waits below its share has its next request.",
+        },
+    ),
     "token": Described(
         "Coordination",
         "A token by which a caller is known; only its hash is kept.",

@@ -100,6 +100,20 @@ class PendingFacts:
     is_stood_for: bool = False
     """Whether what decides is not asked when a change is tried, since it would have to be loaded, and another policy stands for it: what
     fits is the same, but not where those go that come before. What is told has to hold wherever they go."""
+    held_back: HeldBack | None = None
+    """Why no placement looks at it, for a matter of its tenant; None: placements do."""
+    overtaken_by: tuple[str, ...] = ()
+    """Other tenants of which requests that are due later come before it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldBack:
+    """A request is not looked at because of what its tenant has or gets."""
+
+    reason: StateReason
+    words: str
+    figures: Mapping[str, float | str] = field(default_factory=dict)
+    changes: tuple[Change, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

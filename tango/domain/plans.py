@@ -113,6 +113,8 @@ class Eviction:
     """Whose pod it is."""
     memory_mib: float = 0.0
     """What the pod requests; its CPU is its service's."""
+    tenant: str = ""
+    """Whose request it is."""
     why: str = ""
     """For whom it makes room, in words."""
     spared: tuple[Spared, ...] = ()

@@ -38,7 +38,7 @@ class StateReason(StrEnum):
     NODE_CLOSED = "NodeClosed"
     """The node with room takes no new pods of its service: cordoned, under pressure, tainted, or by its selectors."""
     OVER_QUOTA = "OverQuota"
-    """A quota in the cluster with room refuses more pods of its service."""
+    """A quota in the cluster with room refuses more pods of its service, or its tenant holds what its own quota allows."""
     CLUSTER_REFUSES = "ClusterRefuses"
     """The cluster with room refuses it: credentials, permission, namespace, admission."""
     BACKING_OFF = "BackingOff"
@@ -61,6 +61,8 @@ class StateReason(StrEnum):
     """There is no instance of its LC service that it may go to."""
     INSTANCE_NOT_READY = "InstanceNotReady"
     """There are instances of its LC service, and none is ready."""
+    BEHIND_SHARE = "BehindShare"
+    """Requests of tenants with smaller shares come first and take what there is, or it is kept for one."""
     BEHIND_IN_QUEUE = "BehindInQueue"
     """It could be served, but others come first and take what there is."""
     UNCLAIMED = "Unclaimed"
@@ -159,7 +161,7 @@ OF_STATE: Mapping[ServiceClass, Mapping[RequestState, tuple[StateReason, ...]]] 
     _BE: {
         _S.ACCEPTED: (_R.CANCELLING, _R.RUN_NOT_STARTED, _R.NOT_DUE_YET, _R.UNCLAIMED, _R.ABOUT_TO_BE_RELEASED),
         _S.RELEASED: (_R.CANCELLING, _R.SERVICE_WITHDRAWN, _R.ABOUT_TO_BE_ADMITTED),
-        _S.PENDING: (_R.CANCELLING, _R.SERVICE_WITHDRAWN, *OF_NODES, _R.BEHIND_IN_QUEUE, _R.ABOUT_TO_BE_PLACED),
+        _S.PENDING: (_R.CANCELLING, _R.SERVICE_WITHDRAWN, *OF_NODES, _R.BEHIND_SHARE, _R.BEHIND_IN_QUEUE, _R.ABOUT_TO_BE_PLACED),
         _S.PLACED: (_R.CANCELLING, _R.CLUSTER_AWAY, _R.POD_WAITS, _R.POD_STARTING),
         _S.RUNNING: (_R.CANCELLING, _R.CLUSTER_AWAY, _R.RUNNING),
         **_ENDS,

@@ -240,5 +240,10 @@ class PendingRequests:
     pending: BePending
     services: tuple[str, ...]
     clusters: tuple[str, ...]
-    reached: Mapping[int, tuple[float, int]] = field(default_factory=dict)
-    """By run, due time (wall seconds since it began) and id of the last of its requests here, in order of these."""
+    reached: Mapping[tuple[int, str], tuple[float, int]] = field(default_factory=dict)
+    """By run and tenant, due time (wall seconds since it began) and id of the last of its requests here, in order of these."""
+    tenants: tuple[str, ...] = ()
+    tenant: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
+    """(k,) index into `tenants`: whose each request is."""
+    due_s: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    """(k,) wall seconds since the run of each began."""

@@ -480,7 +480,14 @@ def as_seen(batch: PendingRequests, snapshot: FleetSnapshot) -> PendingRequests:
         memory_mib=p.memory_mib[kept],
         epoch=p.epoch[kept],
     )
-    return PendingRequests(pending=pending, services=tuple(services), clusters=snapshot.clusters, reached=batch.reached)
+    return replace(
+        batch,
+        pending=pending,
+        services=tuple(services),
+        clusters=snapshot.clusters,
+        tenant=batch.tenant[kept] if batch.tenants else batch.tenant,
+        due_s=batch.due_s[kept] if batch.tenants else batch.due_s,
+    )
 
 
 def _are_lc(services: Sequence[Service]) -> NDArray[np.bool_]:

@@ -74,6 +74,22 @@ class TenantUse(NamedTuple):
     """What those pods request."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TenantShare:
+    """What the last placement of BE saw of a tenant."""
+
+    tenant: str
+    share: float
+    """Its dominant share, of what LC leaves."""
+    weighted_share: float
+    held: Mapping[str, float]
+    """What its BE pods request, by resource, in the units of the resource axis."""
+    below_s: float | None
+    """For how many seconds it has waited below its share; None: it does not."""
+    withheld: bool
+    """Whether it gets nothing more until another that waits below its share has its next request."""
+
+
 def tenant_changes(tenants: Iterable[Tenant], known: Mapping[str, Tenant]) -> list[str]:
     """What their declaration would change, in words, one for each that differs from what is known."""
     found = []

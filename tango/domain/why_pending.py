@@ -33,6 +33,7 @@ DECIMALS = 3
 TRIED = 3
 """Nodes with an obstacle of which it is tried out, in order of precedence, what taking it away would change."""
 RULE = "the oldest due time first, each run in turn; jobs of one tenant by priority and age"
+RULE_OF_TENANTS = f"the tenant with the least weighted share first; of one tenant {RULE}"
 
 
 class Obstacle(NamedTuple):
@@ -59,6 +60,9 @@ def why_pending(facts: PendingFacts, place: Place | None) -> Explanation:
         return Explanation(
             reason=StateReason.WAITING_FOR_NODE, words="its entry cluster is not in the fleet, so no placement looks at it"
         )
+    if facts.held_back is not None:
+        held = facts.held_back
+        return Explanation(reason=held.reason, words=held.words, figures=held.figures, changes=held.changes)
     return _Pending(facts, place).explained()
 
 
@@ -120,7 +124,9 @@ class _Pending:
     def __init__(self, facts: PendingFacts, place: Place | None) -> None:
         assert facts.mine is not None
         self.question, self.mine, self.place = facts.question, facts.mine, place
-        self.is_stood_for = facts.is_stood_for
+        self.is_stood_for, self.overtaken_by = facts.is_stood_for, facts.overtaken_by
+        self._behind = StateReason.BEHIND_SHARE if self.overtaken_by else StateReason.BEHIND_IN_QUEUE
+        self._whose = f", those of {', '.join(self.overtaken_by)} by their smaller shares" if self.overtaken_by else ""
         snapshot = self.question.snapshot
         self.snapshot, self.service = snapshot, int(self.mine.service[0])
         self.asked: NDArray[np.float64] = self.mine.requests[:, 0]
@@ -165,8 +171,8 @@ class _Pending:
             n = open_with_headroom[0]
             if not self.ahead:
                 yield _Candidate(StateReason.ABOUT_TO_BE_PLACED, n, (), "")
-            words = f"{self.queue.position - 1} wait before it and take what is free"
-            yield _Candidate(StateReason.BEHIND_IN_QUEUE, n, in_line, words)
+            words = f"{self.queue.position - 1} wait before it and take what is free{self._whose}"
+            yield _Candidate(self._behind, n, in_line, words)
         with_obstacles = (n for n in has_headroom if blocked[n])
         for n in sorted(with_obstacles, key=lambda n: (len(blocked[n]), [o.reason.rank for o in blocked[n]]))[:TRIED]:
             changes = _gone(blocked[n])
@@ -207,9 +213,8 @@ class _Pending:
             return _Candidate(blocked[0].reason, n, changes, words)
         # What it lacks by itself names the reason; where it lacks nothing but for those before it, they do.
         if not short[:, n].any():
-            return _Candidate(
-                StateReason.BEHIND_IN_QUEUE, n, changes, f"those before it leave too little: {self._lacks(n, shortage)}"
-            )
+            words = f"those before it leave too little{self._whose}: {self._lacks(n, shortage)}"
+            return _Candidate(self._behind, n, changes, words)
         resource = int(np.flatnonzero(short[:, n])[0])
         reason = {
             CPU: StateReason.WAITING_FOR_CPU,
@@ -273,7 +278,7 @@ class _Pending:
             position=self.ahead + 1 + waiting_before,
             considered=len(pending),
             ahead=tuple(RequestKey(int(pending.run_id[k]), int(pending.request_id[k])) for k in ahead),
-            rule=RULE,
+            rule=RULE_OF_TENANTS if self.overtaken_by else RULE,
         )
 
     # ---- trying out ----------------------------------------------------------------------------------------------------

@@ -156,9 +156,10 @@ class BeRequests(Protocol):
         """
         ...
 
-    def pending_be(self, *, limit: int, behind: Mapping[int, tuple[float, int]] | None = None) -> PendingRequests:
-        """Pending BE requests of all active runs, by age and share: the oldest of each run, then the second oldest of each, and so on;
-        of these the one that has waited longest first. Of a run in `behind` only those after this due time and id. Reads only."""
+    def pending_be(self, *, limit: int, behind: Mapping[tuple[int, str], tuple[float, int]] | None = None) -> PendingRequests:
+        """At most `limit` pending BE requests of each tenant, of all active runs, by age and share: the oldest of each run and tenant, then
+        the second oldest of each, and so on; of these the one that has waited longest first. Of a run and tenant in `behind` only those
+        after this due time and id. Where there are many tenants, fewer of each. Reads only."""
         ...
 
     def record_placement(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from tango.domain.tenants import Tenant, TenantUse
+from tango.domain.tenants import Tenant, TenantShare, TenantUse
 
 
 class TenantStore(Protocol):
@@ -29,3 +29,19 @@ class TenantStore(Protocol):
     def uses(self) -> list[TenantUse]:
         """What each tenant has now, by tenant and service: those without any BE request under way are left out."""
         ...
+
+    def in_flight(self) -> list[TenantUse]:
+        """The same of what is in flight alone, `waiting` being 0: no more than the fleet holds, however much waits."""
+        ...
+
+    def tell(self, shares: Sequence[TenantShare]) -> None:
+        """Put these in the place of all that were told before."""
+        ...
+
+    def told(self) -> list[TenantShare]:
+        """What was told last, by tenant, `below_s` up to now; nothing that is older than `TOLD_S`."""
+        ...
+
+
+TOLD_S = 10.0
+"""Seconds that told shares are shown: placements tell them once a second while anything waits."""

@@ -174,15 +174,15 @@ def withheld(
     Arguments are those of `reclaim`.
     """
     found, now = np.zeros(len(tenants), np.bool_), _weighted(held, capacity, tenants)
-    for claim in claims:
-        asked = size[:, claim]
-        if _fits(asked, free, open_to).any():
+    for k, claim in enumerate(claims):
+        asked = size[:, k]
+        if _fits(asked, free, open_to[k]).any():
             continue
         larger = (now >= _level(claim, asked, held, capacity, tenants)) & (now > 0)
         larger[claim] = False
         theirs = larger[pods.tenant]
         ends = [np.bincount(pods.node[theirs], weights=row[theirs], minlength=free.shape[1]) for row in pods.requests]
-        if _fits(asked, free + pods.leaving + np.array(ends, np.float64).reshape(free.shape), open_to).any():
+        if _fits(asked, free + pods.leaving + np.array(ends, np.float64).reshape(free.shape), open_to[k]).any():
             found |= larger
     found[list(claims)] = False
     return found
@@ -202,25 +202,30 @@ def reclaim(
 ) -> NDArray[np.intp]:
     """Which pods go (rows of `pods`), so that tenants which have waited below their shares get their next requests.
 
-    `claims` are columns of tenants, `size` (r, t) their next requests. `free` (r, n) is what no pod holds on each node, `open_to` (n,)
-    where new pods may be put at all. For each claim the node is taken on which fewest pods go, and of these the one whose first pods come
-    first; none where the request fits somewhere now, or could not be made to.
-    A pod goes only where its tenant keeps at least the weighted share that the claim has then, and at least one pod for one that held
+    `claims` (c) are columns of tenants and `size` (r, c) a request of each: of one tenant as many as it waits for, in its order. `free`
+    (r, n) is what no pod holds on each node, `open_to` (c, n) where each request may be put at all. The next claim served is that of the
+    tenant with the least weighted share, what it was given before counted in. For each claim the node is taken on which fewest pods go,
+    and of these the one whose first pods come first; none where the request fits somewhere now, or could not be made to.
+    A pod goes only where its tenant keeps at least the weighted share that the claim's has then, and at least one pod for one that held
     nothing. `budget` is the largest dominant share that goes at once, but for the first claim, which is whole.
     """
     now = _Books(
         held=held.copy(),
+        given=np.zeros_like(held),
         count=np.bincount(pods.tenant, minlength=len(tenants)),
         headroom=free + pods.leaving,
         stays=np.ones(len(pods.node), np.bool_),
     )
-    gone, spent = list[int](), 0.0
-    for claim in sorted(claims, key=lambda t: (float(_weighted(now.held, capacity, tenants)[t]), t)):
-        asked = size[:, claim]
-        if _fits(asked, free, open_to).any():
+    gone, spent, waiting = list[int](), 0.0, list(range(len(claims)))
+    while waiting:
+        shares = _weighted(now.held + now.given, capacity, tenants)
+        k = min(waiting, key=lambda k: (float(shares[claims[k]]), claims[k], k))
+        waiting.remove(k)
+        claim, asked = claims[k], size[:, k]
+        if _fits(asked, free, open_to[k]).any():
             continue
-        level = _level(claim, asked, now.held, capacity, tenants)
-        found = _victims(claim, asked, level, now, capacity, tenants, open_to, pods)
+        level = _level(claim, asked, now.held + now.given, capacity, tenants)
+        found = _victims(claim, asked, level, now, capacity, tenants, open_to[k], pods)
         if found is None:
             continue
         node, going = found
@@ -234,8 +239,9 @@ def reclaim(
             now.held[:, pods.tenant[pod]] -= pods.requests[:, pod]
             now.count[pods.tenant[pod]] -= 1
             now.headroom[:, node] += pods.requests[:, pod]
-        # What a claim is given is not counted as held: it has it only once its request is placed, and until then losing a pod to a later
-        # claim of the same round would leave it with less than it began with.
+        # What a claim is given counts for its own level and not as held: it has it only once its request is placed, and until then losing a
+        # pod to a later claim of the same round would leave it with less than it began with.
+        now.given[:, claim] += asked
         now.headroom[:, node] -= asked
     return np.array(gone, np.intp)
 
@@ -246,6 +252,8 @@ class _Books:
 
     held: NDArray[np.float64]
     """(r, t)"""
+    given: NDArray[np.float64]
+    """(r, t) what claims were given room for."""
     count: NDArray[np.int64]
     """(t,) pods of each tenant."""
     headroom: NDArray[np.float64]

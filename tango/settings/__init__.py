@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     )
     from tango.settings.simulated import SimulationSettings
     from tango.settings.simulation import SimSettings
+    from tango.settings.tenants import TenantSettings
     from tango.settings.tracing import TracingSettings
     from tango.settings.whole import Settings
 
@@ -51,11 +52,12 @@ __all__ = [
     "SimSettings",
     "SimulationSettings",
     "StoreSettings",
+    "TenantSettings",
     "TickSettings",
     "TracingSettings",
 ]
 
-_MODULES = ("decisions", "runs", "simulation", "simulated", "callers", "clusters", "metrics", "tracing", "whole")
+_MODULES = ("decisions", "runs", "simulation", "simulated", "callers", "clusters", "metrics", "tenants", "tracing", "whole")
 """Where groups are looked for, in this order: those of decisions first, so that who asks for one of them loads no other."""
 
 

@@ -8,6 +8,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -29,6 +30,10 @@ from tango.store.lifecycle_sql import OPEN_RUNS, RUN_IS_OPEN, RUN_S, after, can,
 from tango.store.rows import columns_of
 from tango.telemetry.cycles import count_cycle
 
+MOST_LOOKED_AT = 8
+"""Times the limit of a placement that are read for it in all where there are many tenants; each has its part of that. The first requests of
+each are read, since only shares tell how many of whose come first. As many as priority of one tenant's jobs looks at."""
+
 _ADMIT = f"""
 WITH locked AS (
     SELECT r.request_id, CASE WHEN r.memory_mib <= s.most_mib THEN '{Event.ADMIT}' ELSE '{Event.REFUSE}' END AS event
@@ -44,8 +49,6 @@ FROM locked v
 WHERE r.run_id = %(run)s AND r.request_id = v.request_id
 RETURNING v.event
 """
-# Of each run its oldest, by the index of its partition; then the first of every run, the second of every run, and so on. Jobs of one tenant
-# change places among themselves, by priority and age: each tenant keeps the places that its jobs have by their age.
 _PENDING_COLUMNS = {
     "run_id": "q.run_id",
     "request_id": "q.request_id",
@@ -56,7 +59,10 @@ _PENDING_COLUMNS = {
     "epoch": "q.epoch",
     "waited_s": "coalesce(extract(epoch FROM now() - q.started_at)::float8 - q.due_s, 0)",
     "due_s": "q.due_s",
+    "tenant": "q.tenant",
 }
+# Of each run its oldest, by the index of its partition; then the first of every run, the second of every run, and so on. Jobs of one tenant
+# change places among themselves, by priority and age: each tenant keeps the places that its jobs have by their age.
 _PENDING = f"""
 WITH seen AS (
     SELECT q.*, r.started_at, row_number() OVER (PARTITION BY q.run_id, q.tenant ORDER BY q.turn) AS place,
@@ -64,8 +70,8 @@ WITH seen AS (
     FROM run r LEFT JOIN unnest(%(runs)s::int[], %(due)s::float8[], %(ids)s::int[]) AS b(run_id, due_s, request_id)
         ON b.run_id = r.run_id
     CROSS JOIN LATERAL (
-        SELECT q.run_id, q.request_id, q.service, q.cluster, q.cpu_work_s, q.memory_mib, q.epoch, q.due_s, coalesce(q.tenant, '') AS tenant,
-               row_number() OVER (ORDER BY q.due_s, q.request_id) AS turn,
+        SELECT q.run_id, q.request_id, q.service, q.cluster, q.cpu_work_s, q.memory_mib, q.epoch, q.due_s,
+               coalesce(q.tenant, r.tenant) AS tenant, row_number() OVER (ORDER BY q.due_s, q.request_id) AS turn,
                -- Row by row, by the primary key: a join would read all jobs that there ever were.
                CASE WHEN q.tenant IS NULL THEN 0 ELSE coalesce(%(priority_s)s * (
                    SELECT j.priority FROM job j WHERE j.run_id = q.run_id AND j.request_id = q.request_id), 0) END AS ahead_s
@@ -78,6 +84,60 @@ WITH seen AS (
 SELECT {", ".join(_PENDING_COLUMNS.values())}
 FROM seen q JOIN seen p ON p.run_id = q.run_id AND p.tenant = q.tenant AND p.place = q.wanted_place
 ORDER BY p.turn, q.started_at + p.due_s * interval '1 s', q.run_id LIMIT %(limit)s
+"""
+_WAITING_JOB = f"{can('q', Event.PLACE)} AND q.tenant IS NOT NULL"
+"""As the index `request_tenant` has it."""
+_NEXT_TENANT = f"""
+SELECT q.tenant FROM request q WHERE q.run_id = {{of}}.run_id AND {_WAITING_JOB} {{after}} ORDER BY q.tenant LIMIT 1
+"""
+# Streams: the requests of one tenant in one run. A run of a trace is one, waiting or not; the tenants whose jobs wait in a live run are
+# found one after the other by the index, past any number of jobs.
+_STREAMS = f"""
+WITH RECURSIVE open AS MATERIALIZED (
+    SELECT run_id, kind = '{RunKind.LIVE}' AS is_live, tenant FROM run WHERE run_id = ANY ({OPEN_RUNS})
+), of_live AS (
+    SELECT o.run_id, ({_NEXT_TENANT.format(of="o", after="")}) AS tenant FROM open o WHERE o.is_live
+    UNION ALL
+    SELECT l.run_id, ({_NEXT_TENANT.format(of="l", after="AND q.tenant > l.tenant")}) FROM of_live l WHERE l.tenant IS NOT NULL
+)
+SELECT run_id, false, tenant FROM open WHERE NOT is_live UNION ALL SELECT run_id, true, tenant FROM of_live WHERE tenant IS NOT NULL
+"""
+_OF_STREAM = """
+SELECT q.run_id, q.request_id, q.service, q.cluster, q.cpu_work_s, q.memory_mib, q.epoch, q.due_s,
+       row_number() OVER (ORDER BY q.due_s, q.request_id) AS turn, {ahead_s} AS ahead_s
+FROM request q WHERE q.run_id = s.run_id AND {of_stream} AND {pending}
+  AND (q.due_s, q.request_id) > (coalesce(b.due_s, '-infinity'), coalesce(b.request_id, -1)) ORDER BY q.due_s, q.request_id
+LIMIT {most}
+"""
+# The same as `_PENDING` by streams in place of runs, and so many of each tenant.
+_PENDING_OF_TENANTS = f"""
+WITH seen AS (
+    SELECT q.*, s.tenant, r.started_at, row_number() OVER (PARTITION BY s.run_id, s.tenant ORDER BY q.turn) AS place,
+           row_number() OVER (PARTITION BY s.run_id, s.tenant ORDER BY q.due_s - q.ahead_s, q.turn) AS wanted_place
+    FROM unnest(%(stream_runs)s::int[], %(stream_live)s::bool[], %(stream_tenants)s::text[]) AS s(run_id, is_live, tenant)
+    JOIN run r USING (run_id)
+    LEFT JOIN unnest(%(runs)s::int[], %(tenants)s::text[], %(due)s::float8[], %(ids)s::int[]) AS b(run_id, tenant, due_s, request_id)
+        ON b.run_id = s.run_id AND b.tenant = s.tenant
+    CROSS JOIN LATERAL (
+        ({_OF_STREAM.format(ahead_s="0::float8", of_stream="NOT s.is_live", pending=can("q", Event.PLACE), most="%(of_each)s")})
+        UNION ALL
+        ({
+    _OF_STREAM.format(
+        ahead_s="coalesce(%(priority_s)s * (SELECT j.priority FROM job j WHERE j.run_id = q.run_id AND j.request_id = q.request_id), 0)",
+        of_stream="s.is_live AND q.tenant = s.tenant",
+        pending=_WAITING_JOB,
+        most="%(ahead)s",
+    )
+})
+    ) q
+    WHERE r.run_id = ANY ({OPEN_RUNS})
+), ordered AS (
+    SELECT q.*, p.turn AS of_turn, q.started_at + p.due_s * interval '1 s' AS due_at,
+           row_number() OVER (PARTITION BY q.tenant ORDER BY p.turn, q.started_at + p.due_s * interval '1 s', q.run_id) AS of_tenant
+    FROM seen q JOIN seen p ON p.run_id = q.run_id AND p.tenant = q.tenant AND p.place = q.wanted_place
+)
+SELECT {", ".join(_PENDING_COLUMNS.values())}
+FROM ordered q WHERE q.of_tenant <= %(of_each)s ORDER BY q.of_turn, q.due_at, q.run_id
 """
 _PLACE = f"""
 WITH elsewhere AS MATERIALIZED (
@@ -122,10 +182,16 @@ WHERE q.run_id = %(run)s AND r.run_id = q.run_id AND q.request_id = v.request_id
 """
 
 
+ONE_TENANT_S = 1.0
+"""Seconds: five placements."""
+
+
 class BeRequests:
     """The part of the request store that BE admission and placement use."""
 
     _lease: LeaseSettings
+    _one_tenant_until_s = -math.inf
+    """Until when it need not be asked whether there is more than one tenant, on the monotonic clock."""
 
     def __init__(self, database: Database, store: StoreSettings, job: JobSettings) -> None:
         self._database = database
@@ -141,16 +207,33 @@ class BeRequests:
             for (event,) in self._database.rows(_ADMIT, {"run": run_id, "ids": chunk, **sizes})
         )
 
-    def pending_be(self, *, limit: int, behind: Mapping[int, tuple[float, int]] | None = None) -> PendingRequests:
-        """The oldest pending requests of each open run in turn, with what their pods will ask for."""
+    def pending_be(self, *, limit: int, behind: Mapping[tuple[int, str], tuple[float, int]] | None = None) -> PendingRequests:
+        """The oldest pending requests of each run and tenant in turn, with what their pods will ask for."""
         behind = behind or {}
-        after = {"runs": list(behind), "due": [due for due, _ in behind.values()], "ids": [k for _, k in behind.values()]}
-        ahead = max(limit, self._job.look_ahead)
-        rows = self._database.rows(_PENDING, {"limit": limit, "ahead": ahead, "priority_s": self._job.priority_s, **after})
+        streams = self._streams()
+        count = len({tenant for _, _, tenant in streams})
+        of_each = max(1, min(limit, MOST_LOOKED_AT * limit // max(1, count)))
+        ahead = max(of_each, self._job.look_ahead // max(1, count))
+        values: dict[str, Any] = {
+            "limit": limit,
+            "of_each": of_each,
+            "ahead": ahead,
+            "priority_s": self._job.priority_s,
+            "runs": [run_id for run_id, _ in behind],
+            "tenants": [tenant for _, tenant in behind],
+            "due": [due for due, _ in behind.values()],
+            "ids": [k for _, k in behind.values()],
+            "stream_runs": [run_id for run_id, _, _ in streams],
+            "stream_live": [is_live for _, is_live, _ in streams],
+            "stream_tenants": [tenant for _, _, tenant in streams],
+        }
+        rows = self._database.rows(_PENDING if count < 2 else _PENDING_OF_TENANTS, values)
         read = columns_of(_PENDING_COLUMNS, rows)
-        reached: dict[int, tuple[float, int]] = {}
-        for run_id, due_s, request_id in zip(read["run_id"], read["due_s"], read["request_id"], strict=True):
-            reached[run_id] = max(reached.get(run_id, (-math.inf, -1)), (due_s, request_id))
+        reached: dict[tuple[int, str], tuple[float, int]] = {}
+        for run_id, tenant, due_s, request_id in zip(
+            read["run_id"], read["tenant"], read["due_s"], read["request_id"], strict=True
+        ):
+            reached[run_id, tenant] = max(reached.get((run_id, tenant), (-math.inf, -1)), (due_s, request_id))
         declared = {}
         if rows:
             found = self._database.rows("SELECT spec FROM service WHERE name = ANY (%s)", (list(set(read["service"])),))
@@ -169,7 +252,27 @@ class BeRequests:
             memory_mib=np.array(of["memory_mib"], np.float64),
             epoch=np.array(of["epoch"], np.int32),
         )
-        return PendingRequests(pending=pending, services=services, clusters=clusters, reached=reached)
+        tenants = tuple(sorted(set(of["tenant"])))
+        tenant_row = {name: k for k, name in enumerate(tenants)}
+        return PendingRequests(
+            pending=pending,
+            services=services,
+            clusters=clusters,
+            reached=reached,
+            tenants=tenants,
+            tenant=np.array([tenant_row[name] for name in of["tenant"]], np.int32),
+            due_s=np.array(of["due_s"], np.float64),
+        )
+
+    def _streams(self) -> list[tuple[int, bool, str]]:
+        """(run, whether it is live, tenant) of what may wait. That there is one tenant is asked once in `ONE_TENANT_S`: asking is not to be
+        seen beside a placement, and a second tenant is seen that much later."""
+        if time.monotonic() < self._one_tenant_until_s:
+            return []
+        streams: list[tuple[int, bool, str]] = self._database.rows(_STREAMS)
+        if len({tenant for _, _, tenant in streams}) < 2:
+            self._one_tenant_until_s = time.monotonic() + ONE_TENANT_S
+        return streams
 
     def record_placement(
         self,

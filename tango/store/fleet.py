@@ -256,13 +256,14 @@ class PostgresFleetStore(Snapshots, ServiceUsages, NodeReports):
             SELECT q.target_cluster, q.node, q.pod, q.run_id, q.request_id, q.epoch,
                    CASE WHEN q.started_s IS NULL THEN 0
                         ELSE least(q.cpu_work_s, greatest(0, extract(epoch FROM now() - r.started_at)::float8 - q.started_s)) END,
-                   q.tenant IS NOT NULL OR coalesce(s.spec ->> 'template', '') <> '', q.service, q.memory_mib
+                   q.tenant IS NOT NULL OR coalesce(s.spec ->> 'template', '') <> '', q.service, q.memory_mib,
+                   coalesce(q.tenant, r.tenant)
             {_BE_ON_NODES} AND NOT {_NEVER_EVICTED} ORDER BY 7
             """,
             _at(nodes),
         )
         found: dict[NodeKey, list[Eviction]] = {}
-        for cluster, node, pod, run_id, request_id, epoch, lost, has_grace, service, memory in rows:
+        for cluster, node, pod, run_id, request_id, epoch, lost, has_grace, service, memory, tenant in rows:
             found.setdefault(NodeKey(cluster, node), []).append(
                 Eviction(
                     cluster=cluster,
@@ -275,6 +276,7 @@ class PostgresFleetStore(Snapshots, ServiceUsages, NodeReports):
                     has_grace=has_grace,
                     service=service,
                     memory_mib=memory,
+                    tenant=tenant,
                 )
             )
         return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 
 from psycopg2.extras import Json
@@ -9,9 +10,10 @@ from psycopg2.extras import Json
 from tango.domain.lifecycle import Event
 from tango.domain.near_names import near_name
 from tango.domain.state_lists import IN_FLIGHT_STATES
-from tango.domain.tenants import Tenant, TenantUse
+from tango.domain.tenants import Tenant, TenantShare, TenantUse
 from tango.errors import UsageError
-from tango.store.database import Database
+from tango.ports.tenants import TOLD_S
+from tango.store.database import Cursor, Database
 from tango.store.lifecycle_sql import HOLDING_RUNS, OPEN_RUNS, before
 from tango.store.rows import insert
 
@@ -26,6 +28,22 @@ FROM request q JOIN run r USING (run_id)
 WHERE q.run_id = ANY ({HOLDING_RUNS}) AND q.class = 'be'
   AND (q.state IN {IN_FLIGHT_STATES} OR q.state IN {before(Event.PLACE)} AND q.run_id = ANY ({OPEN_RUNS}))
 GROUP BY 1, 2 ORDER BY 1, 2
+"""
+
+
+_IN_FLIGHT = f"""
+SELECT coalesce(q.tenant, r.tenant), q.service, 0, count(*), sum(q.memory_mib) FROM request q JOIN run r USING (run_id)
+WHERE q.run_id = ANY ({HOLDING_RUNS}) AND q.class = 'be' AND q.state IN {IN_FLIGHT_STATES} GROUP BY 1, 2 ORDER BY 1, 2
+"""
+_TELL = """
+INSERT INTO tenant_share (tenant, share, weighted_share, held, below_since, withheld)
+SELECT v.tenant, v.share, v.weighted_share, v.held::jsonb, now() - v.below_s * interval '1 s', v.withheld
+FROM unnest(%(tenants)s::text[], %(shares)s::float8[], %(weighted)s::float8[], %(held)s::text[], %(below)s::float8[], %(withheld)s::bool[])
+    AS v(tenant, share, weighted_share, held, below_s, withheld)
+"""
+_TOLD = """
+SELECT tenant, share, weighted_share, held, extract(epoch FROM now() - below_since)::float8, withheld FROM tenant_share
+WHERE at > now() - %(told)s * interval '1 s' ORDER BY tenant
 """
 
 
@@ -61,3 +79,35 @@ class PostgresTenants:
     def uses(self) -> list[TenantUse]:
         """One statement over what is under way."""
         return [TenantUse(*row) for row in self._database.rows(_USES)]
+
+    def in_flight(self) -> list[TenantUse]:
+        """One statement over what the fleet holds."""
+        return [TenantUse(*row) for row in self._database.rows(_IN_FLIGHT)]
+
+    def tell(self, shares: Sequence[TenantShare]) -> None:
+        """All rows in one transaction, one teller after the other."""
+
+        def tell(cursor: Cursor) -> None:
+            cursor.execute("LOCK TABLE tenant_share IN SHARE ROW EXCLUSIVE MODE")
+            cursor.execute("DELETE FROM tenant_share")
+            if shares:
+                cursor.execute(
+                    _TELL,
+                    {
+                        "tenants": [s.tenant for s in shares],
+                        "shares": [s.share for s in shares],
+                        "weighted": [s.weighted_share for s in shares],
+                        "held": [json.dumps(dict(s.held)) for s in shares],
+                        "below": [s.below_s for s in shares],
+                        "withheld": [s.withheld for s in shares],
+                    },
+                )
+
+        self._database.run(tell)
+
+    def told(self) -> list[TenantShare]:
+        """One look at a table of a row for each."""
+        return [
+            TenantShare(tenant=tenant, share=share, weighted_share=weighted, held=held, below_s=below_s, withheld=withheld)
+            for tenant, share, weighted, held, below_s, withheld in self._database.rows(_TOLD, {"told": TOLD_S})
+        ]

@@ -530,14 +530,14 @@ def test_pending_requests_behind_others_can_be_asked_for(world: StoreWorld) -> N
     first, second = _pending(world, 6), _pending(world, 2)
 
     head = world.requests.pending_be(limit=4)
-    behind = world.requests.pending_be(limit=10, behind={first: head.reached[first]})
+    behind = world.requests.pending_be(limit=10, behind={(first, "default"): head.reached[first, "default"]})
     end = world.requests.pending_be(limit=10, behind=behind.reached)
 
-    assert head.reached == {first: (1.0, 1), second: (1.0, 1)}
+    assert head.reached == {(first, "default"): (1.0, 1), (second, "default"): (1.0, 1)}
     assert [(r, k) for r, k in zip(behind.pending.run_id, behind.pending.request_id, strict=True) if r == first] == [
         (first, k) for k in (2, 3, 4, 5)
     ]
-    assert behind.reached == {first: (5.0, 5), second: (1.0, 1)}
+    assert behind.reached == {(first, "default"): (5.0, 5), (second, "default"): (1.0, 1)}
     assert len(end.pending) == 0
 
 

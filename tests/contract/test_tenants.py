@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 from tango.domain.jobs import NewJob
 from tango.domain.lifecycle import Event, Outcome
-from tango.domain.tenants import Tenant, TenantUse
+from tango.domain.tenants import Tenant, TenantShare, TenantUse
 from tango.errors import TooManyJobs, UsageError
 from tests.fakes.store_world import BATCH, HUGE, WEB, StoreWorld, memory_world, postgres_world
 
@@ -47,9 +50,16 @@ def test_requests_are_their_own_tenants_or_else_their_runs(world: StoreWorld) ->
         world.admit(run_id, [0])
     job = world.jobs.submit(NewJob(service="batch", key="k", tenant="red")).key
     world.requests.admit_be(job.run_id, [job.request_id], most_memory_mib={"batch": 8192.0})
-    placed = world.place(world.requests.pending_be(limit=1), world.fence())
+    read = world.requests.pending_be(limit=1)
+    alone = replace(read, pending=read.pending.rows(np.flatnonzero(read.pending.run_id == of_nobody)), tenants=())
+    world.place(alone, world.fence())
 
-    assert [p.run_id for p in placed] == [of_nobody]
+    assert [(read.tenants[t], r) for t, r in zip(read.tenant.tolist(), read.pending.run_id.tolist(), strict=True)] == [
+        ("default", of_nobody),
+        ("blue", of_blue),
+        ("red", job.run_id),
+    ]
+    assert world.tenants.in_flight() == [TenantUse("default", "batch", 0, 1, 64.0)]
     assert world.tenants.uses() == [
         TenantUse("blue", "batch", 1, 0, 0.0),
         TenantUse("default", "batch", 0, 1, 64.0),
@@ -83,3 +93,17 @@ def test_a_job_that_ended_by_itself_makes_room_for_another(world: StoreWorld) ->
     world.requests.settle([ended])
 
     assert world.jobs.submit(NewJob(service="batch", key="b", tenant="blue")).is_new
+
+
+def test_shares_are_told_as_a_whole_and_shown_while_they_are_new(world: StoreWorld) -> None:
+    """What is told replaces all that was told before; how long one waits goes on."""
+    blue = TenantShare(tenant="blue", share=0.5, weighted_share=0.25, held={"cpu": 1500.0}, below_s=7.0, withheld=False)
+    red = TenantShare(tenant="red", share=0.1, weighted_share=0.1, held={}, below_s=None, withheld=True)
+
+    world.tenants.tell([red, blue])
+    world.tenants.tell([blue, red])
+    told = world.tenants.told()
+    world.tenants.tell([])
+
+    assert [replace(s, below_s=None if s.below_s is None else round(s.below_s)) for s in told] == [blue, red]
+    assert world.tenants.told() == []

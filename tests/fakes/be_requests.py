@@ -102,21 +102,28 @@ class MemoryBeRequests:
                 admitted += fits and happened is not None
         return admitted
 
-    def pending_be(self, *, limit: int, behind: Mapping[int, tuple[float, int]] | None = None) -> PendingRequests:
+    def pending_be(self, *, limit: int, behind: Mapping[tuple[int, str], tuple[float, int]] | None = None) -> PendingRequests:
         """By age and share."""
         behind = behind or {}
         with self._state.lock:
             found = [
                 row
                 for row in self._state.open()
-                if row.state in states_before(Event.PLACE) and (row.due_s, row.request_id) > behind.get(row.run_id, (-np.inf, -1))
+                if row.state in states_before(Event.PLACE)
+                and (row.due_s, row.request_id) > behind.get((row.run_id, self._state.tenant_of(row)), (-np.inf, -1))
             ]
-            turns, ordered = Counter[int](), []
+            turns, ordered = Counter[tuple[int, str]](), []
             by_age = sorted(found, key=lambda r: (r.due_s, r.run_id, r.request_id))
             for place, row in zip(by_age, self._by_priority(by_age), strict=True):
-                ordered.append((turns[place.run_id], place.due_s, place.run_id, row))
-                turns[place.run_id] += 1
-            rows = [replace(row) for *_, row in sorted(ordered, key=lambda at: at[:3])[:limit]]
+                stream = place.run_id, self._state.tenant_of(place)
+                ordered.append((turns[stream], place.due_s, place.run_id, row))
+                turns[stream] += 1
+            of_tenant, rows = Counter[str](), []
+            for *_, row in sorted(ordered, key=lambda at: at[:3]):
+                of_tenant[self._state.tenant_of(row)] += 1
+                if of_tenant[self._state.tenant_of(row)] <= limit:
+                    rows.append(replace(row))
+            of = [self._state.tenant_of(row) for row in rows]
         services, clusters = sorted({r.service for r in rows}), sorted({r.cluster for r in rows})
         pending = pending_columns(
             [self._state.services[name] for name in services],
@@ -129,8 +136,20 @@ class MemoryBeRequests:
             memory_mib=np.array([r.memory_mib for r in rows], np.float64),
             epoch=np.array([r.epoch for r in rows], np.int32),
         )
-        reached = {run_id: max((r.due_s, r.request_id) for r in rows if r.run_id == run_id) for run_id in {r.run_id for r in rows}}
-        return PendingRequests(pending=pending, services=tuple(services), clusters=tuple(clusters), reached=reached)
+        reached: dict[tuple[int, str], tuple[float, int]] = {}
+        for row, tenant in zip(rows, of, strict=True):
+            at = row.due_s, row.request_id
+            reached[row.run_id, tenant] = max(reached.get((row.run_id, tenant), at), at)
+        tenants = tuple(sorted(set(of)))
+        return PendingRequests(
+            pending=pending,
+            services=tuple(services),
+            clusters=tuple(clusters),
+            reached=reached,
+            tenants=tenants,
+            tenant=np.array([tenants.index(name) for name in of], np.int32),
+            due_s=np.array([r.due_s for r in rows], np.float64),
+        )
 
     def record_placement(
         self,
@@ -239,10 +258,10 @@ class MemoryBeRequests:
         """The rows, those of one run and tenant in places of their own rows: by priority and age."""
         of_tenant: dict[tuple[int, str], list[Row]] = defaultdict(list)
         for row in by_age:
-            of_tenant[row.run_id, row.job.asked.tenant if row.job else ""].append(row)
+            of_tenant[row.run_id, self._state.tenant_of(row)].append(row)
         for rows in of_tenant.values():
             rows.sort(key=lambda r: r.due_s - (r.job.asked.priority if r.job else 0) * self._job.priority_s)
-        return [of_tenant[row.run_id, row.job.asked.tenant if row.job else ""].pop(0) for row in by_age]
+        return [of_tenant[row.run_id, self._state.tenant_of(row)].pop(0) for row in by_age]
 
     @staticmethod
     def _be(rows: Iterable[Row]) -> list[Row]:

@@ -31,6 +31,7 @@ from tests.fakes.store_world import (
     new_run,
     observed_world,
 )
+from tests.fakes.tenants import MemoryTenants
 from tests.fakes.wall_clock import WallClock
 
 
@@ -97,6 +98,7 @@ def control_world(fleet: Fleet = FLEET, *, store: StoreSettings = AS_SHIPPED) ->
         figures=MemoryFiguresStore(state),
         fleet=fleet_store,
         refusals=MemoryRefusals(state),
+        tenants=MemoryTenants(state),
         events=MemoryEventLog(state),
         rows=rows,
         attempts=lambda run_id: sorted((a.request_id, a.epoch, a.outcome, a.reason) for a in state.attempts if a.run_id == run_id),

@@ -262,6 +262,7 @@ class MemoryFleetStore:
                     has_grace=row.job is not None or bool(self._state.services[row.service].template),
                     service=row.service,
                     memory_mib=row.memory_mib,
+                    tenant=self._state.tenant_of(row),
                 )
             )
         return dict(found)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from tango.domain.lifecycle import IN_FLIGHT, Event, states_before
 from tango.domain.runs import OPEN
 from tango.domain.services import ServiceClass
-from tango.domain.tenants import Tenant, TenantUse
+from tango.domain.tenants import Tenant, TenantShare, TenantUse
 from tango.errors import UsageError
+from tango.ports.tenants import TOLD_S
 from tests.fakes.memory_state import MemoryState
 
 
@@ -17,6 +19,7 @@ class MemoryTenants:
 
     def __init__(self, state: MemoryState) -> None:
         self._state = state
+        self._told: tuple[float, list[TenantShare]] = 0.0, []
 
     def put(self, tenants: Sequence[Tenant]) -> None:
         """By name."""
@@ -43,3 +46,18 @@ class MemoryTenants:
                     for k, more in enumerate((waits, holds, row.memory_mib if holds else 0.0)):
                         sums[k] += more
         return [TenantUse(*key, int(waiting), int(pods), memory) for key, (waiting, pods, memory) in sorted(found.items())]
+
+    def in_flight(self) -> list[TenantUse]:
+        """Of those what is in flight."""
+        return [use._replace(waiting=0) for use in self.uses() if use.pods]
+
+    def tell(self, shares: Sequence[TenantShare]) -> None:
+        """In place of all."""
+        self._told = self._state.now_s(), list(shares)
+
+    def told(self) -> list[TenantShare]:
+        """While it is new."""
+        at_s, shares = self._told
+        old_s = self._state.now_s() - at_s
+        found = sorted(shares, key=lambda s: s.tenant) if old_s < TOLD_S else []
+        return [replace(s, below_s=None if s.below_s is None else s.below_s + old_s) for s in found]

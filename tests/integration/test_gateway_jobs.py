@@ -14,6 +14,7 @@ from tango.control.jobs import Jobs
 from tango.domain.identity import RequestKey
 from tango.domain.jobs import ContainerLog, JobEnd
 from tango.domain.lifecycle import Event, Outcome
+from tango.domain.tenants import Tenant
 from tango.domain.tracing import TraceContext
 from tango.errors import StoreUnavailable
 from tango.gateway.jobs import AWAY_S, JobCalls
@@ -84,6 +85,21 @@ async def test_a_job_is_sent_looked_at_read_and_cancelled(jobs: JobsRig) -> None
     assert (log[0], log[2], log[1]["Tango-Log-Whole"]) == (200, b"the end\n", "yes")
     assert (gone[0], gone[1]["state"]) == (200, "cancelled")
     assert [job["job"] for job in listed[1]] == [cancelled["job"], sent["job"]]
+
+
+async def test_a_job_too_many_of_a_tenant_is_answered_429_by_name(jobs: JobsRig) -> None:
+    """It may be sent again, and is taken when one has ended."""
+    jobs.world.tenants.put([Tenant(name="default", most_jobs=1)])
+    order = {"service": BATCH.name}
+    _, first = await jobs.call("POST", "/jobs", order, token=TOKEN)
+
+    status, headers, body = await jobs.rig.call("POST", "/jobs", data=json.dumps(order).encode(), token=TOKEN)
+    await jobs.call("DELETE", f"/jobs/{first['job']}", token=TOKEN)
+    again, _ = await jobs.call("POST", "/jobs", order, token=TOKEN)
+
+    assert (status, headers["Tango-Problem"], again) == (429, "too-many-jobs", 201)
+    assert "Retry-After" in headers
+    assert b"tenant default has 1 live jobs" in body
 
 
 async def test_a_job_that_is_sent_in_a_trace_has_the_gateways_span_above_it(jobs: JobsRig, spans: SpansInMemory) -> None:

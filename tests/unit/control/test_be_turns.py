@@ -22,7 +22,7 @@ def cycles(world: ControlWorld, turns: BeTurns, count: int, fits: Callable[[int]
         for k in placed:
             row = world.row(int(read.pending.run_id[0]), k)
             world.state.happens(row, Event.PLACE)
-        turns.end(read, limit=LIMIT, placed=len(placed))
+        turns.end(read.reached, is_full=len(ids) >= LIMIT, is_any_left=len(placed) < len(ids))
         looked_at.append(ids)
     return looked_at
 

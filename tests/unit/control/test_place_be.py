@@ -19,6 +19,7 @@ from tango.control.waiting_reasons import WaitingReasons
 from tango.domain.jobs import NewJob
 from tango.domain.placement_question import PlacementQuestion
 from tango.domain.plans import BePlan
+from tango.domain.reasons import StateReason
 from tango.domain.refusal_kind import RefusalKind
 from tango.domain.refusals import Refusal
 from tango.domain.requests import BePending
@@ -109,7 +110,7 @@ def test_why_requests_are_left_waiting_is_counted_and_is_nothing_once_they_are_p
             self.noted: list[int] = []
             self.ended = 0
 
-        def note(self, question: PlacementQuestion, node: NDArray[np.int32]) -> None:
+        def note(self, question: PlacementQuestion, node: NDArray[np.int32], held_back: Mapping[StateReason, int]) -> None:
             self.noted.append(int(np.count_nonzero(node < 0)))
 
         def nothing_waits(self) -> None:

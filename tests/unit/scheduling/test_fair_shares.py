@@ -305,7 +305,7 @@ def one_node(
     leaves = np.array([[leaving], [leaving], [0.0]])
     free = np.array([[cpus], [1000.0], [1000.0]]) - requests.sum(axis=1, keepdims=True) - leaves
     running = RunningPods(node=np.zeros(len(pods), np.int32), tenant=tenant, requests=requests, leaving=leaves)
-    everywhere = np.ones(1, np.bool_)
+    size, everywhere = size[:, claims], np.ones((len(claims), 1), np.bool_)
     paused = withheld(claims, size, held, capacity, of, free=free, open_to=everywhere, pods=running)
     gone = reclaim(claims, size, held, capacity, of, free=free, open_to=everywhere, pods=running, budget=budget)
     return gone.tolist(), paused.tolist()
@@ -356,6 +356,12 @@ def test_a_budget_bounds_what_goes_in_a_round_but_for_the_first_claim() -> None:
 
     assert one_node([1, 2], size, [0] * 4, tenants(1, 1, 1), budget=0.25)[0] == [0]
     assert one_node([1, 2], size, [0] * 4, tenants(1, 1, 1), budget=0.5)[0] == [0, 1]
+
+
+def test_a_tenant_is_given_room_for_several_requests_up_to_what_is_fair() -> None:
+    """It wants three of four CPUs that another has: two go, after which both have as much; a small budget lets one go."""
+    assert one_node([1, 1, 1], columns((0, 0), (1, 1)), [0] * 4, tenants(1, 1))[0] == [0, 1]
+    assert one_node([1, 1, 1], columns((0, 0), (1, 1)), [0] * 4, tenants(1, 1), budget=0.25)[0] == [0]
 
 
 def test_who_is_given_room_in_a_round_loses_none_in_it() -> None:
@@ -409,8 +415,8 @@ def test_taking_back_leaves_nobody_worse_off_than_the_one_it_began_for(
     takers = np.flatnonzero(may_take(size, held, capacity, of)).tolist()
 
     gone = reclaim(
-        takers, size, held, capacity, of, free=free, open_to=np.ones(free.shape[1], np.bool_), pods=pods,
-        budget=1.0,
+        [*takers, *takers], np.hstack((size[:, takers], size[:, takers])), held, capacity, of, free=free,
+        open_to=np.ones((2 * len(takers), free.shape[1]), np.bool_), pods=pods, budget=1.0,
     )  # fmt: skip
 
     lost = np.zeros_like(held)
