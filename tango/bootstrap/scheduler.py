@@ -88,7 +88,12 @@ class Scheduler:
             pressed=PressedNodes(settings.node_agent),
             reasons=WaitingReasons(home_only),
             shares=TenantShares(
-                tenants=here.tenants, settings=settings.tenants, fleet=here.fleet, evictions=evictions, home_only=home_only
+                tenants=here.tenants,
+                settings=settings.tenants,
+                fleet=here.fleet,
+                evictions=evictions,
+                home_only=home_only,
+                monotonic=time.monotonic,
             ),
             tracing=BeTracing(spans, here.requests, here.run_facts.info) if spans.is_on else None,
         )

@@ -29,6 +29,7 @@ from tango.domain.plans import Eviction
 from tango.domain.runs import PendingRequests
 from tango.domain.snapshot import FleetSnapshot
 from tango.domain.tenants import Tenant
+from tango.errors import TangoError
 from tango.ports.fleet import FleetStore
 from tango.ports.tenants import TenantStore
 from tango.scheduling.fair_shares import RunningPods, may_take, reclaim, withheld
@@ -84,6 +85,8 @@ class TenantShares:
     _declared_until_s: float = -float("inf")
     _others_hold: bool = False
     """Whether tenants of which nothing waits hold something."""
+    _is_any_left: bool = False
+    """Whether the last placement left any of one tenant's requests without a node."""
     _waiting: set[str] = field(default_factory=set)
     """Tenants, where there are several, of which something waited when the oldest were looked at."""
     _look_again_s: float = -float("inf")
@@ -102,7 +105,7 @@ class TenantShares:
         oldest of each tenant."""
         self._ended = None
         declared, missing = self._known(), self._waiting - set(read.tenants) if is_behind else set()
-        if is_of_one(read, declared) and not self._others_hold and not missing:
+        if is_of_one(read, declared) and not missing and not self._do_others_hold(read):
             return as_read(read, limit=limit)
         books = Books.of((*read.tenants, *missing), question.snapshot, declared, self.tenants.in_flight())
         claims = self._claims(self.settings.hold_after_s)
@@ -118,7 +121,7 @@ class TenantShares:
         if done.books is None and is_behind:
             return
         if done.books is None:
-            self._look_for_others(done, is_any_left=bool((node < 0).any()), now_s=now_s)
+            self._is_any_left = bool((node < 0).any())
             self._below_s.clear()
             self._waiting.clear()
             self._ended = None
@@ -158,7 +161,7 @@ class TenantShares:
         """Another process places now."""
         self._below_s.clear()
         self._waiting.clear()
-        self._ended, self._others_hold = None, False
+        self._ended, self._others_hold, self._is_any_left = None, False, False
 
     def nothing_waits(self) -> None:
         """No request waits."""
@@ -203,11 +206,12 @@ class TenantShares:
             self._declared, self._declared_until_s = self.tenants.declared(), self.monotonic() + SHARES_LOOK_S
         return self._declared
 
-    def _look_for_others(self, done: Considered, *, is_any_left: bool, now_s: float) -> None:
+    def _do_others_hold(self, read: PendingRequests) -> bool:
         """Others matter to one tenant only while it waits for what they hold."""
-        if is_any_left and now_s >= self._look_again_s:
-            self._look_again_s = now_s + SHARES_LOOK_S
-            self._others_hold = any(use.tenant not in done.read.tenants for use in self.tenants.in_flight())
+        if self._is_any_left and self.monotonic() >= self._look_again_s:
+            self._look_again_s = self.monotonic() + SHARES_LOOK_S
+            self._others_hold = any(use.tenant not in read.tenants for use in self.tenants.in_flight())
+        return self._others_hold
 
     def _claims(self, after_s: float) -> tuple[str, ...]:
         """Who has waited below its share for so long."""
@@ -280,16 +284,17 @@ class TenantShares:
         return _Asked(claims=column[rows].tolist(), size=p.requests[:, rows], open_to=open_to)
 
     def _tell(self, books: Books | None, below_s: Mapping[str, float], withheld: Sequence[str], now_s: float) -> None:
-        """Let people see the shares, once a second; and once that there are none."""
-        if books is None:
-            if self._is_told:
-                self.tenants.tell([])
-                self._is_told = False
+        """Let people see the shares, once a second; and once that there are none. A store that fails here is logged and fails no placement,
+        whose pods are still to be made."""
+        if now_s < self._tell_again_s or (books is None and not self._is_told):
             return
-        if now_s < self._tell_again_s:
-            return
+        shares = [] if books is None else books.told({name: now_s - since_s for name, since_s in below_s.items()}, withheld)
         self._tell_again_s, self._is_told = now_s + SHARES_LOOK_S, True
-        self.tenants.tell(books.told({name: now_s - since_s for name, since_s in below_s.items()}, withheld))
+        try:
+            self.tenants.tell(shares)
+            self._is_told = bool(shares)
+        except TangoError as error:
+            log.warning("shares_not_told", reason=str(error))
 
 
 def _first_of_each(column: NDArray[np.int32], of: NDArray[np.bool_], most: int) -> list[list[int]]:

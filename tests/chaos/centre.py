@@ -26,6 +26,7 @@ from tests.fakes.memory_state import MemoryState, Row
 from tests.fakes.refusals import MemoryRefusals
 from tests.fakes.run_store import MemoryRunStore
 from tests.fakes.share_store import MemoryShareStore
+from tests.fakes.tenants import MemoryTenants
 from tests.fakes.tokens import MemoryTokenStore
 
 GIVES_UP_AFTER_S = 15.0
@@ -115,6 +116,7 @@ class Centre:
             "fleet": self.fleet,
             "events": MemoryEventLog(state),
             "tokens": MemoryTokenStore(),
+            "tenants": MemoryTenants(state),
             "checkpoints": MemoryCheckpointStore(state),
             "live_runs": NoLiveRuns(),
             "readers": NoReaders(),

@@ -14,7 +14,9 @@ from tango.domain.lifecycle import Event, Outcome
 from tango.domain.reasons import StateReason
 from tango.domain.snapshot_assembly import as_seen
 from tango.domain.tenants import Tenant
+from tango.errors import StoreUnavailable
 from tango.settings import TenantSettings
+from tests.fakes.faulty import Faulty
 from tests.fakes.memory_state import MemoryState
 from tests.fakes.store_world import StoreWorld, memory_world, memory_world_and_state
 from tests.fakes.tenant_worlds import Tenancy, be, fleet
@@ -186,6 +188,17 @@ def test_a_scheduler_without_the_lease_takes_nothing_back(tenancy: Tenancy, stat
     tenancy.turn(2)
 
     assert tenancy.clusters.evicted == []
+
+
+def test_a_store_that_cannot_be_told_of_shares_costs_no_placement(tenancy: Tenancy) -> None:
+    """What was placed has its pods."""
+    tenancy.shares.tenants = Faulty(tenancy.world.tenants, tell=[StoreUnavailable("away")])  # type: ignore[assignment]
+    for name in ("red", "blue"):
+        tenancy.wants(name, SMALL, 2)
+
+    tenancy.turn(1)
+
+    assert len(tenancy.clusters.placed) == 4
 
 
 def test_a_budget_of_nothing_lets_one_request_through_at_a_time() -> None:
