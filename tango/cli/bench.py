@@ -398,6 +398,8 @@ def fgd(
 ) -> None:
     """GPUs allocated when 100 % have arrived, of each workload and policy of the fragmentation study, beside its published table.
 
+    Below them the means of all workloads, of those that Tango's own policy (Filling) was made on, and of those held out from that.
+
     \b
         tango bench fgd --data fgd -o json
         tango bench fgd --data fgd --workload default --policy FGD --policy BestFit --seeds 3
@@ -409,7 +411,7 @@ def fgd(
     made = repeat_study(data, workloads=workloads, policies=chosen, seeds=range(first_seed, first_seed + seeds), processes=jobs)
     for part in made:
         rows += [dataclasses.asdict(row) for row in part]
-        say(f"{part[0].workload}: {len(part)} policies, {part[0].seeds} seeds, {time.monotonic() - begun_s:.0f} s so far")
+        say(f"{part[0].workload}: policies {len(part)}, seeds {part[0].seeds}, {time.monotonic() - begun_s:.0f} s so far")
     print_rows(rows, STUDY_COLUMNS, output)
 
 

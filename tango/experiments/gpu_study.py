@@ -45,8 +45,11 @@ NAMES = {
     GpuPolicy.PACKING: "GpuPacking",
     GpuPolicy.BEST_FIT: "BestFit",
     GpuPolicy.FGD: "FGD",
+    GpuPolicy.FILLING: "Filling",
 }
-"""As the published table has them, and the command takes them."""
+"""As the published table has them, and the command takes them; the last is not in the table."""
+MADE_ON = ("default", "gpushare40", "gpushare100", "gpuspec10", "gpuspec33", "multigpu20", "multigpu50")
+"""Workloads that the constants of `tango.scheduling.gpu.filling` were found on; the others judge it."""
 _SAME = 0.005
 """Points by which two figures of two decimals differ when they are the same."""
 _NODES, _PODS, _TABLE = "openb_node_list_gpu_node", "openb_pod_list_", "expected_allocation"
@@ -90,9 +93,10 @@ class _Curves(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyRow:
-    """One policy on one workload."""
+    """One policy on one workload, or on the mean of several."""
 
     workload: str
+    """Its name, or what the several have in common: `all`, `made on` (Tango's own policy), `held out` (from its making)."""
     policy: str
     seeds: int
     allocated: float
@@ -135,7 +139,7 @@ def repeat_study(
     seeds: Sequence[int] = SEEDS,
     processes: int = 1,
 ) -> Iterator[list[StudyRow]]:
-    """Rows of each workload as soon as all of its seeds are there; empty sequences mean all that there are.
+    """Rows of each workload as soon as all of its seeds are there, then those of their means; empty sequences mean all that there are.
 
     Raises: UsageError for a file or a workload that the folder does not have, BadRows for rows that no list may have.
     """
@@ -146,6 +150,9 @@ def repeat_study(
     chosen = tuple(policies) or tuple(NAMES)
     published = read_published(folder)
     wanted = tuple(workloads) or there
+    for workload in wanted:  # what is wrong with a list is said at once, and here: a process that reads it cannot hand its error on
+        _pods(folder, workload)
+    _nodes(folder)
     cells = [_Cell(folder, workload, seed, chosen) for workload in wanted for seed in seeds]
     waiting = {workload: list[_Curves]() for workload in wanted}
     for made in _made(cells, processes):
@@ -153,6 +160,10 @@ def repeat_study(
         curves.append(made)
         if len(curves) == len(seeds):
             yield _rows(curves, published)
+    for label, group in (("all", wanted), ("made on", MADE_ON), ("held out", tuple(set(there) - set(MADE_ON)))):
+        together = [waiting[workload] for workload in wanted if workload in group]
+        if len(together) > 1:
+            yield _rows(_means(label, together), _published_means(label, together, published))
 
 
 def read_published(folder: Path) -> Published:
@@ -220,6 +231,28 @@ def _curves(cell: _Cell) -> _Curves:
         seconds[policy] = time.process_time() - begun_s
         curves[policy] = allocation_curve(np.where(node >= 0, size, 0), size, nodes.thousandths)
     return _Curves(cell, curves, seconds)
+
+
+def _means(label: str, workloads: Sequence[Sequence[_Curves]]) -> list[_Curves]:
+    """The curves of each seed, their means over workloads: what differs between seeds, all workloads together, makes the interval."""
+    found = []
+    for same_seed in zip(*(sorted(curves, key=lambda one: one.cell.seed) for curves in workloads), strict=True):
+        cell = same_seed[0].cell._replace(workload=label)
+        mean = {policy: np.mean([one.curves[policy] for one in same_seed], axis=0) for policy in cell.policies}
+        seconds = {policy: float(np.mean([one.seconds[policy] for one in same_seed])) for policy in cell.policies}
+        found.append(_Curves(cell, mean, seconds))
+    return found
+
+
+def _published_means(label: str, workloads: Sequence[Sequence[_Curves]], published: Published) -> Published:
+    """Published curves of the same seeds, their means over the same workloads, where all of them are there."""
+    found = dict[tuple[str, str, int], Curve]()
+    for one in workloads[0]:
+        for policy in one.cell.policies:
+            keys = [(curves[0].cell.workload, NAMES[policy], one.cell.seed) for curves in workloads]
+            if all(key in published for key in keys):
+                found[label, NAMES[policy], one.cell.seed] = np.mean([published[key] for key in keys], axis=0)
+    return found
 
 
 def _rows(made: Sequence[_Curves], published: Published) -> list[StudyRow]:

@@ -43,6 +43,17 @@ def test_random_placement_is_near_the_published_mean(study_dir: Path) -> None:
     assert row.alike == 0
 
 
+def test_means_of_workloads_follow_those_of_each(study_dir: Path) -> None:
+    """Of all, and of those that Tango's own policy was not made on; here both are the same two, and their published mean stands beside."""
+    best_fit = policy_named("BestFit")
+    parts = list(repeat_study(study_dir, workloads=("cpu050", "cpu100"), policies=(best_fit,), seeds=(42, 43)))
+    cpu050, cpu100, everything, held_out = (row for part in parts for row in part)
+
+    assert [row.workload for row in (cpu050, cpu100, everything, held_out)] == ["cpu050", "cpu100", "all", "held out"]
+    assert everything.allocated == pytest.approx((cpu050.allocated + cpu100.allocated) / 2)
+    assert held_out.allocated == everything.allocated == pytest.approx(held_out.published)
+
+
 def test_the_published_table_is_read_as_it_stands(study_dir: Path) -> None:
     """Mean of the default workload's ten seeds with FGD: 95.23 at 100 % arrived, as the paper has it."""
     published = read_published(study_dir)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from tango.compiled import compiled, in_place
 from tango.domain.gpus import MOST_DEVICES, GpuNodes, GpuPods, Ints
 from tango.scheduling.gpu.columns import DeviceColumns, KindColumns, TypicalPods, device_columns, kind_columns, typical_pods
+from tango.scheduling.gpu.filling import FillingKinds, filling_kinds, filling_score, update_unusable
 from tango.scheduling.gpu.fitting import NOWHERE, fits, is_part, take, tightest_device
 from tango.scheduling.gpu.fragmentation import descent_score, update_fragmentation
 from tango.scheduling.gpu.published_scores import best_fit_score, clustering_score, dot_product_score, packing_score
@@ -24,10 +26,19 @@ class GpuPolicy(IntEnum):
     PACKING = 3
     BEST_FIT = 4
     FGD = 5
+    FILLING = 6
+    """Tango's own."""
 
 
-_RANDOM, _DOT_PRODUCT, _CLUSTERING, _PACKING, _BEST_FIT, _FGD = (int(policy) for policy in GpuPolicy)
+_RANDOM, _DOT_PRODUCT, _CLUSTERING, _PACKING, _BEST_FIT, _FGD, _FILLING = (int(policy) for policy in GpuPolicy)
 _UNFIT = -1.0
+
+
+class Wanted(NamedTuple):
+    """What a policy knows of the pods to come: the list that they are drawn from."""
+
+    typical: TypicalPods
+    filling: FillingKinds
 
 
 def place_pods(
@@ -39,15 +50,16 @@ def place_pods(
     `chance` draws where `RANDOM` places; no other policy takes anything from it.
     """
     draws = (chance or np.random.default_rng(0)).random((len(arrivals), 2))
+    wanted = Wanted(typical_pods(pods, nodes), filling_kinds(pods, nodes))
     placed: tuple[Ints, Ints] = _place_all(
-        int(policy), device_columns(nodes), kind_columns(pods.kinds, nodes), typical_pods(pods, nodes), pods.kind[arrivals], draws
+        int(policy), device_columns(nodes), kind_columns(pods.kinds, nodes), wanted, pods.kind[arrivals], draws
     )
     return placed
 
 
 @compiled
 def _place_all(
-    policy: int, nodes: DeviceColumns, kinds: KindColumns, typical: TypicalPods, arriving: Ints, draws: NDArray[np.float64]
+    policy: int, nodes: DeviceColumns, kinds: KindColumns, wanted: Wanted, arriving: Ints, draws: NDArray[np.float64]
 ) -> tuple[Ints, Ints]:
     """Scores stand in a table by kind and node. A placement changes one node, so of a kind's row only the nodes are scored anew that got
     a pod since the kind came last: a hundredth of all.
@@ -60,26 +72,24 @@ def _place_all(
     placements = 0
     left = np.empty(MOST_DEVICES, np.int64)
     node, devices = np.full(n_pods, NOWHERE, np.int64), np.zeros(n_pods, np.int64)
-    if policy == _FGD:
-        for n in range(n_nodes):
-            update_fragmentation(nodes, n, typical)
+    for n in range(n_nodes):
+        _update(policy, nodes, n, wanted)
     for p in range(n_pods):
         k = arriving[p]
         if scored_at[k] == NOWHERE:
             for n in range(n_nodes):
-                score[k, n] = _score(policy, nodes, n, kinds, k, typical, left)
+                score[k, n] = _score(policy, nodes, n, kinds, k, wanted, left)
         else:
             for i in range(scored_at[k], placements):
                 if latest[changed[i]] == i:
-                    score[k, changed[i]] = _score(policy, nodes, changed[i], kinds, k, typical, left)
+                    score[k, changed[i]] = _score(policy, nodes, changed[i], kinds, k, wanted, left)
         scored_at[k] = placements
         chosen = _any_of(score[k], draws[p, 0]) if policy == _RANDOM else _best_of(score[k])
         if chosen == NOWHERE:
             continue
         node[p] = chosen
-        devices[p] = take(nodes, chosen, kinds, k, _device(policy, nodes, chosen, kinds, k, typical, left, draws[p, 1]))
-        if policy == _FGD:
-            update_fragmentation(nodes, chosen, typical)
+        devices[p] = take(nodes, chosen, kinds, k, _device(policy, nodes, chosen, kinds, k, wanted, left, draws[p, 1]))
+        _update(policy, nodes, chosen, wanted)
         changed[placements] = chosen
         latest[chosen] = placements
         placements += 1
@@ -87,11 +97,21 @@ def _place_all(
 
 
 @in_place
-def _score(policy: int, nodes: DeviceColumns, n: int, kinds: KindColumns, k: int, typical: TypicalPods, left: Ints) -> float:
+def _update(policy: int, nodes: DeviceColumns, n: int, wanted: Wanted) -> None:
+    if policy == _FGD:
+        update_fragmentation(nodes, n, wanted.typical)
+    elif policy == _FILLING:
+        update_unusable(nodes, n, wanted.filling)
+
+
+@in_place
+def _score(policy: int, nodes: DeviceColumns, n: int, kinds: KindColumns, k: int, wanted: Wanted, left: Ints) -> float:
     if not fits(nodes, n, kinds, k):
         return _UNFIT
     if policy == _FGD:
-        return descent_score(nodes, n, kinds, k, typical, left)[0]
+        return descent_score(nodes, n, kinds, k, wanted.typical, left)[0]
+    if policy == _FILLING:
+        return filling_score(nodes, n, kinds, k, wanted.filling, left)[0]
     if policy == _BEST_FIT:
         return float(best_fit_score(nodes, n, kinds, k))
     if policy == _PACKING:
@@ -104,14 +124,14 @@ def _score(policy: int, nodes: DeviceColumns, n: int, kinds: KindColumns, k: int
 
 
 @in_place
-def _device(
-    policy: int, nodes: DeviceColumns, n: int, kinds: KindColumns, k: int, typical: TypicalPods, left: Ints, draw: float
-) -> int:
+def _device(policy: int, nodes: DeviceColumns, n: int, kinds: KindColumns, k: int, wanted: Wanted, left: Ints, draw: float) -> int:
     """The device for a pod that asks for part of one; whole ones are not chosen."""
     if not is_part(kinds, k):
         return NOWHERE
     if policy == _FGD:
-        return descent_score(nodes, n, kinds, k, typical, left)[1]
+        return descent_score(nodes, n, kinds, k, wanted.typical, left)[1]
+    if policy == _FILLING:
+        return filling_score(nodes, n, kinds, k, wanted.filling, left)[1]
     if policy == _RANDOM:
         return _any_device(nodes, n, kinds.thousandths[k], draw)
     return tightest_device(nodes.free[n], nodes.devices[n], kinds.thousandths[k])

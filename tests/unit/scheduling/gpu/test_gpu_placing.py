@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tango.domain.gpus import MOST_DEVICES, GpuKinds, GpuNodes, GpuPods
 from tango.scheduling.gpu.columns import device_columns, typical_pods
+from tango.scheduling.gpu.filling import filling_kinds, model_prices
 from tango.scheduling.gpu.placing import GpuPolicy, place_pods
 
 MODELS = ("G2", "T4")
@@ -98,3 +99,30 @@ def test_typical_pods_are_the_most_frequent_that_cover_95_per_cent() -> None:
     assert found.thousandths.tolist() == [500, 1000]
     assert found.share == pytest.approx([60 / 97, 37 / 97])
     assert device_columns(fleet((8, 2, 0))).free[0].tolist() == [1000, 1000, 0, 0, 0, 0, 0, 0]
+
+
+def test_a_model_costs_what_is_asked_for_by_name() -> None:
+    """Of 10 devices 2 are T4; of every 8 that are asked for 1 must be a T4: 1.25 of 2. Models that the fleet lacks cost nothing."""
+    where = fleet((96, 8, 0), (96, 2, 1))
+    pods = workload((1, 6, 1000, ""), (1, 1, 1000, "T4"), (1, 1, 1000, "G2|T4"), (1, 0, 0, ""))
+    foreign = workload((1, 1, 1000, "A100"), (1, 1, 1000, ""))
+
+    assert model_prices(pods, where).tolist() == [0.0, 0.625]
+    assert model_prices(foreign, where).tolist() == [0.0, 0.0]
+
+
+def test_filling_weighs_small_pods_most() -> None:
+    """Kinds as frequent: 0.25 of a device weighs 4^1.2 times what a whole one does. Pods without devices fill nothing."""
+    found = filling_kinds(workload((1, 1, 1000, ""), (1, 1, 250, ""), (9, 0, 0, "")), fleet((8, 2, 0)))
+
+    assert found.thousandths.tolist() == [250, 1000]
+    assert found.weight[0] / found.weight[1] == pytest.approx(4**1.2)
+    assert found.weight.sum() == pytest.approx(1.0)
+
+
+def test_pods_of_many_devices_weigh_as_much_as_pods_of_one() -> None:
+    """By all their devices together they would weigh next to nothing, and find no empty node where many ask for so many."""
+    found = filling_kinds(workload((1, 1, 1000, ""), (1, 4, 1000, "")), fleet((8, 4, 0)))
+
+    assert found.devices.tolist() == [1, 4]
+    assert found.weight.tolist() == pytest.approx([0.5, 0.5])

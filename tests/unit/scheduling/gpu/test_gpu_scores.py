@@ -9,6 +9,7 @@ import pytest
 
 from tango.domain.gpus import MOST_DEVICES
 from tango.scheduling.gpu.columns import AFFINITIES, DeviceColumns, KindColumns, TypicalPods
+from tango.scheduling.gpu.filling import FillingKinds, filling_score, unusable, update_unusable
 from tango.scheduling.gpu.fitting import NOWHERE, fits
 from tango.scheduling.gpu.fragmentation import descent_score, fragmentation, update_fragmentation
 from tango.scheduling.gpu.published_scores import best_fit_score, clustering_score, dot_product_score, packing_score
@@ -119,3 +120,50 @@ def test_packing_takes_shared_devices_first() -> None:
     assert packing_score(node(1000, 400), 0, kinds(), WHOLE) == 49
     assert packing_score(node(1000, 1000), 0, kinds(), BOTH) == 31
     assert packing_score(node(1000, 400), 0, kinds(), NO_DEVICE) == 0
+
+
+def filling(*price: float) -> FillingKinds:
+    """Half 400 thousandths and 4 cores, half a device and 2 cores; models cost nothing unless it is said."""
+    return FillingKinds(
+        cpu=ints(4000, 2000),
+        memory=ints(0, 0),
+        devices=ints(1, 1),
+        thousandths=ints(400, 1000),
+        accepted=ints(0b11, 0b11),
+        weight=np.array([0.5, 0.5]),
+        price=np.array(price or (0.0, 0.0)),
+    )
+
+
+def test_a_node_is_filled_with_one_kind_after_the_other() -> None:
+    """CPU is for two of the first, three would fit the devices: 600 remain, and none is on a device too small for one. Of the second one
+    fits, 400 remain, and 400 are on a device too small. 0.6 (400 / 2) + 0.4 (600 + 400) / 2.
+    """
+    assert unusable(8000, 4096, ints(1000, 400), 2, 0, filling()) == pytest.approx(0.6 * 200 + 0.4 * 500)
+
+
+def test_what_lacks_memory_or_cpu_is_not_filled_at_all() -> None:
+    """All 1,400 are lost to a kind of which none fits."""
+    hungry = filling()._replace(memory=ints(5000, 5000))
+
+    assert unusable(8000, 4096, ints(1000, 400), 2, 0, hungry) == pytest.approx(1400)
+    assert unusable(1000, 4096, ints(1000, 400), 2, 0, filling()) == pytest.approx(1400)
+
+
+def test_filling_takes_the_begun_device_and_pays_for_its_model() -> None:
+    """320 unusable fall to 120 on the begun device, and rise to 620 on the empty one: 0.2 of a device is won. The model costs 0.4 x 0.25
+    x 0.4 of a device, and 0.16 is one whole step of 0.1 over the level.
+    """
+    nodes = node(1000, 400)
+    update_unusable(nodes, 0, filling())
+
+    assert nodes.fragments[0] == pytest.approx(320.0)
+    assert filling_score(nodes, 0, kinds(), PART, filling(0.25, 0.0), LEFT) == (1001.0, 1)
+
+
+def test_pods_without_a_device_pay_for_the_cpu_they_take_alone() -> None:
+    """2 of 8 cores: of the first kind one fits in place of two, 1,000 remain in place of 600; 0.4 x 200 thousandths are lost."""
+    nodes = node(1000, 400)
+    update_unusable(nodes, 0, filling(1.0, 1.0))
+
+    assert filling_score(nodes, 0, kinds(), NO_DEVICE, filling(1.0, 1.0), LEFT) == (999.0, NOWHERE)
