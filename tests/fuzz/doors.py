@@ -187,6 +187,25 @@ def _service(data: bytes, _rng: random.Random, folder: Path) -> object:
     return load_services(path)
 
 
+# ---- tenants -------------------------------------------------------------------------------------------------------------
+
+
+def _tenants() -> list[bytes]:
+    return [
+        b"apiVersion: tango/v1\nkind: Tenant\nmetadata: {name: blue}\n"
+        b"spec:\n  weight: 2.5\n  quota: {cpu: 2500m, memory: 16Gi, nvidia.com/gpu: 2}\n  jobs: 100\n"
+        b"---\napiVersion: tango.dev/v1\nkind: Tenant\nmetadata: {name: red}\nspec: {}\n"
+    ]
+
+
+def _tenant(data: bytes, _rng: random.Random, folder: Path) -> object:
+    from tango.fleets import load_tenants
+
+    path = folder / "tenants.yaml"
+    path.write_bytes(data)
+    return load_tenants(path)
+
+
 # ---- results of SQL -------------------------------------------------------------------------------------------------------
 
 _LITERALS = (
@@ -380,6 +399,7 @@ def doors(database_url: str) -> dict[str, Door]:
         "kubeconfigs": Door(good=_kubeconfigs, odd=_odd_kubeconfigs, enter=_kubeconfig),
         "fleets": Door(good=_fleets, enter=_fleet),
         "services": Door(good=_services, enter=_service),
+        "tenants": Door(good=_tenants, enter=_tenant),
         "sql": Door(
             good=_queries, enter=lambda data, rng, folder: _sql(data, rng, folder, url=database_url), changed=_changed_query
         ),
