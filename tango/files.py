@@ -41,6 +41,15 @@ def usable(path: Path, to: str = "written") -> Iterator[None]:
         raise FileUnusable(message, path=str(path), is_full=error.errno in (errno.ENOSPC, errno.EDQUOT)) from error
 
 
+def read_bounded(path: Path, most: int) -> bytes:
+    """The content of a file, no more than `most + 1` bytes of it: what is longer, or has no end as a device, is the caller's to refuse.
+
+    Raises: OSError.
+    """
+    with path.open("rb") as file:
+        return file.read(most + 1)
+
+
 def write_whole(path: Path, content: str | bytes | memoryview, *, mode: int | None = None) -> None:
     """Write a file aside and rename it, text as UTF-8: a reader sees the old content or the new, never a part.
 

@@ -11,10 +11,12 @@ import click
 from tango.cli import names
 from tango.cli.output import ListColumn, output_option, print_pieces, print_rows, say
 from tango.domain.near_names import near_name
-from tango.errors import UsageError
+from tango.errors import RequestRejected, UsageError
 
 _COMMENT = re.compile(r"--(\s|[^\n]*\n)")
 """How a query begins that begins with a comment, which for click is an option."""
+MOST_BYTES = 4 << 20
+"""Length of the longest query that is read from standard input."""
 TABLE_ROWS = 10_000
 """A table is for eyes, and its columns are as wide as their widest text, so that all of its rows have to be there before the first."""
 
@@ -82,7 +84,10 @@ def sql(
     if not query:
         raise UsageError("no query is given: a SELECT in quotes, or a name such as @slowest; `tango sql --list` shows all")
     if query == "-":
-        query = sys.stdin.buffer.read().decode("utf-8-sig", "surrogateescape")  # what is no text is refused as in an argument
+        content = sys.stdin.buffer.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            raise RequestRejected(f"standard input has more than {MOST_BYTES:,} bytes, which no query has")
+        query = content.decode("utf-8-sig", "surrogateescape")  # what is no text is refused as in an argument
         if not query.strip():
             raise UsageError("standard input has no query; `tango sql - < FILE` reads one from a file")
     query = query.strip()

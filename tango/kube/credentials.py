@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import copy
 import ipaddress
 import os
 import re
 import ssl
+import stat
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,6 +35,8 @@ EXPIRES_SOON_S = 60.0
 """Seconds before its end at which a plug-in's token is renewed, more than one call with all its retries takes."""
 PLUGIN_WITHIN_S = 30.0
 """Seconds for a plug-in, which may ask a cloud: one that waits for somebody to type would keep the agent waiting for ever."""
+MOST_NAMED_BYTES = 1 << 20
+"""Size of the longest token, key or file of certificates that a kubeconfig may name; all authorities of a system have 220 KiB."""
 _SERVER_NAME = re.compile(r"([A-Za-z0-9_:][A-Za-z0-9_.:-]{0,252})?")
 _FILES = (("user", "tokenFile"), ("user", "client-certificate"), ("user", "client-key"), ("cluster", "certificate-authority"))
 
@@ -82,6 +86,7 @@ class Credentials:
         except ValueError as error:
             raise self._wrong(str(error)) from error
         files = self._named_files(parts)
+        self._require_small(files[1:])
         stamped = stamps(files)
         configuration = official.Configuration()
         try:
@@ -148,6 +153,16 @@ class Credentials:
         folder = os.path.dirname(os.path.abspath(self._path))
         named = [parts[part].get(key) for part, key in _FILES]
         return [self._path, *(os.path.join(folder, str(name)) for name in named if name)]
+
+    def _require_small(self, files: list[str]) -> None:
+        """The library reads what a kubeconfig names to its end, which a device has not. Raises: FileRefused."""
+        for name in files:
+            with contextlib.suppress(OSError):  # one that is not there is told by the library
+                at = os.stat(name)
+                if not stat.S_ISREG(at.st_mode) or at.st_size > MOST_NAMED_BYTES:
+                    raise self._wrong(
+                        f"{name} is no file of at most {MOST_NAMED_BYTES >> 20} MiB, expected a token, a key or certificates"
+                    )
 
     async def _require_plugin(self, plugin: Mapping[str, Any] | None, configuration: official.Configuration) -> None:
         """The library only logs a plug-in that fails, and calls as nobody then. Raises: FileRefused with what the plug-in says."""

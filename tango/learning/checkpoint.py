@@ -14,7 +14,7 @@ import torch
 
 from tango.domain.checkpoints import MOST_BYTES
 from tango.errors import CheckpointError
-from tango.files import made_folder, write_whole
+from tango.files import made_folder, read_bounded, write_whole
 from tango.learning.features import SCHEMA
 from tango.learning.network import PlacementNetwork
 
@@ -98,12 +98,12 @@ def write_file(content: dict[str, Any], path: Path) -> str:
 def read_bytes(path: Path) -> bytes:
     """A file of a size that a checkpoint may have. Raises: CheckpointError."""
     try:
-        size = path.stat().st_size
-        if size > MOST_BYTES:
-            raise CheckpointError(f"checkpoint {path} has {size} bytes, expected at most {MOST_BYTES}")
-        return path.read_bytes()
+        content = read_bounded(path, MOST_BYTES)
     except OSError as error:
         raise CheckpointError(f"checkpoint {path} cannot be read: {error.strerror}") from error
+    if len(content) > MOST_BYTES:
+        raise CheckpointError(f"checkpoint {path} is longer than {MOST_BYTES} bytes, expected at most those")
+    return content
 
 
 def parsed(content: bytes, path: Path) -> dict[str, Any]:

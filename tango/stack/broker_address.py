@@ -6,6 +6,7 @@ inside: `redis://`, `rediss://` and kombu's `redis+socket://` for a UNIX socket.
 
 from __future__ import annotations
 
+import re
 from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
 
 from tango.errors import ConfigError
@@ -18,6 +19,7 @@ REDIS = ("redis", TLS, SOCKET)
 """Schemes of the form inside, of what speaks Redis's protocol."""
 _SAME = {"valkey": "redis", "valkeys": TLS, "valkey+socket": SOCKET, "unix": SOCKET}
 """Other words for them: Valkey's, and redis-py's for a socket."""
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
 _AMQP = ("amqp", "amqps", "pyamqp")
 _EXPECTED = "expected redis://[:PASSWORD@]HOST:PORT/0, the same with rediss://, valkey:// or valkeys://, or unix:///PATH?db=0"
 _OF_TLS = ("ssl_cert_reqs", "ssl_check_hostname", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
@@ -36,7 +38,8 @@ def broker_address(url: str) -> str:
     if not url or scheme in _AMQP or url == "memory://":
         return url
     if scheme not in REDIS or not separator:
-        what = f"begins with {scheme[:20]}://" if separator else "has no scheme"
+        # What is no scheme may be a password.
+        what = f"begins with {scheme[:20]}://" if separator and _SCHEME.fullmatch(scheme) else "has no scheme"
         why = ": Sentinel is not spoken to; name the primary, or what stands before it" if scheme.startswith("sentinel") else ""
         raise ConfigError(f"the broker's URL {what}{why}; {_EXPECTED}")
     if ";" in rest:
@@ -68,7 +71,8 @@ def _of_host(scheme: str, rest: str) -> str:
     url = f"{scheme}://{rest}"
     said = _query(parts := _parts(url), _OF_TLS if scheme == TLS else ())
     try:
-        is_good = parts.port != 0
+        # Without a host clients connect to their own machine, and whoever answers there gets the password.
+        is_good = parts.port != 0 and bool(parts.hostname) and " " not in parts.netloc
     except ValueError:
         is_good = False
     if not is_good or "," in parts.netloc.rpartition("@")[2]:

@@ -28,6 +28,7 @@ OF_OUR_SERVER = {
 }
 """What URLs of the stack's own server say: what a URL leaves out, libpq takes from variables such as PGHOSTADDR, which a shell may have of
 another server."""
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
 _SEARCH_PATH = re.compile(r"(?:-c\s*|--)search[-_]path\b", re.IGNORECASE)
 _URL_AT_FAULT = re.compile(r"invalid |definition of service |service file |could not (?:parse|match) |syntax error ")
 """How libpq's messages begin that are about what it was told, and not about a server."""
@@ -59,7 +60,11 @@ def libpq_url(url: str) -> str:
     """
     scheme, _, rest = url.partition("://")
     if scheme not in _SCHEMES or not rest:
-        raise ConfigError(f"the database URL begins with {scheme[:20]!r}, expected postgresql:// or postgres://")
+        # Without a scheme it may begin with a password: USER:PASSWORD@HOST, or libpq's other form, password=….
+        begins = f"begins with {scheme[:20]}://" if rest and _SCHEME.fullmatch(scheme) else "is not whole, or has no scheme"
+        raise ConfigError(
+            f"the database URL {begins}; expected postgresql:// or postgres://, as in postgresql://USER@HOST:PORT/NAME"
+        )
     found = f"postgresql://{rest}"
     if _SEARCH_PATH.search(_parts(found).get("options", "")):
         raise ConfigError(

@@ -29,7 +29,7 @@ from psycopg2.extensions import connection, make_dsn, parse_dsn
 
 from tango import __version__
 from tango.errors import DependencyError, FileRefused, StoreError, StoreUnavailable, UsageError
-from tango.files import usable, write_whole
+from tango.files import read_bounded, usable, write_whole
 from tango.store.addresses import ENCODING, described, libpq_url, not_reached, own_options
 from tango.store.roles import own_defaults
 from tango.store.schema import bring_up_to_date, newest_revision
@@ -51,6 +51,8 @@ NOTICED = {
 }
 """Of all connections here. A table of a hundred million rows takes what it takes, so nothing has a limit in all; but a server that has gone
 silent is noticed within a minute."""
+MOST_MANIFEST_BYTES = 4 << 20
+"""Size of the longest manifest that is read: a line for each table and partition."""
 OPTIONS = "-c statement_timeout=0 -c idle_in_transaction_session_timeout=0 -c lock_timeout=60s"
 SESSIONS_END_WITHIN_S = 2.0
 """Seconds for which sessions may still be there whose clients have gone: a backend ends a moment after its connection."""
@@ -159,7 +161,7 @@ def read_manifest(file: Path) -> Manifest:
     damaged, or is none."""
     path = manifest_path(file)
     try:
-        document: dict[str, Any] = json.loads(path.read_text())
+        document: dict[str, Any] = json.loads(read_bounded(path, MOST_MANIFEST_BYTES))
         manifest = Manifest(**document)
         size = file.stat().st_size
     except FileNotFoundError as error:

@@ -17,6 +17,7 @@ from tango.emulation.api_server.account_tokens import AccountTokens
 from tango.emulation.api_server.failures import Refused
 from tango.emulation.references import KINDS, references_of
 from tango.errors import FileRefused
+from tango.files import read_bounded
 from tango.settings import KubeSettings
 
 MASTERS = "system:masters"
@@ -35,6 +36,8 @@ OWN_NAMESPACE = KubeSettings().namespace
 """Where Tango's pods are."""
 
 
+MOST_BYTES = 1 << 20
+"""Size of the longest file of tokens that is read."""
 LEAST_FIELDS = 3
 """Of a line of the token file, as kube-apiserver has it."""
 
@@ -141,7 +144,9 @@ class Authorizer:
 
         Raises: OSError; FileRefused for what is no such file, and for a line of fewer than three fields, with its number.
         """
-        content = path.read_bytes()
+        content = read_bounded(path, MOST_BYTES)
+        if len(content) > MOST_BYTES:
+            raise FileRefused(f"{path} is longer than {MOST_BYTES} bytes, expected a few tokens")
         tokens = {}
         try:
             rows = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""))

@@ -17,6 +17,7 @@ from tango.emulation.virtual_kubelet.launching import Launch, launch_of
 from tango.emulation.virtual_kubelet.local_process import Exit, LocalProcess
 from tango.emulation.virtual_kubelet.pod_place import CannotStart, PodPlace
 from tango.emulation.virtual_kubelet.probes import QUICK_FOR_S, QUICK_PERIOD_S, Probe, accepts, probe_of
+from tango.files import read_bounded
 
 Json = dict[str, Any]
 
@@ -164,7 +165,9 @@ class ProcessContainer:
         reason = "OOMKilled" if process.killed_for_memory else "Completed" if found.code == 0 else "Error"
         message = ""
         with contextlib.suppress(OSError):
-            message = launch.termination_log.read_bytes()[:MOST_MESSAGE_BYTES].decode(errors="replace")
+            # What the pod has put there itself may be a pipe, a device, or without end.
+            if launch.termination_log.is_file():
+                message = read_bounded(launch.termination_log, MOST_MESSAGE_BYTES)[:MOST_MESSAGE_BYTES].decode(errors="replace")
         if not message and found.code and self.spec.get("terminationMessagePolicy") == "FallbackToLogsOnError":
             with contextlib.suppress(OSError):
                 written = log_path(self.pod.place.files, self.name, self.restarts).read_bytes()

@@ -45,6 +45,34 @@ def test_a_file_that_is_refused_is_no_matter_of_usage(
     assert (status, "given" in told) == (3, True), told
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "fleet show {file}.yaml",
+        "service apply -f /dev/zero",
+        "cluster check edge --kubeconfig /dev/zero --context edge",
+        "cluster check edge --kubeconfig {file} --context edge",
+        "simulate p3 --fleet single --checkpoint {file}.pt",
+        "apiserver --port 0 --token-file /dev/zero --data-dir {folder}",
+    ],
+)
+def test_a_device_without_end_is_read_no_further_than_a_file_may_be_long(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also the one that a kubeconfig names; whoever reads it to its end takes all memory that there is."""
+    monkeypatch.setenv("TANGO_HOME", str(tmp_path / "home"))
+    for ending in (".yaml", ".pt"):
+        (tmp_path / f"given{ending}").symlink_to("/dev/zero")
+    (tmp_path / "given").write_text(
+        "clusters: [{name: k, cluster: {server: 'https://127.0.0.1:1'}}]\nusers: [{name: u, user: {tokenFile: /dev/zero}}]\n"
+        "contexts: [{name: edge, context: {cluster: k, user: u}}]\n"
+    )
+
+    status = exit_status(cli, shlex.split(line.format(file=tmp_path / "given", folder=tmp_path / "home")))
+
+    assert status == 3, capsys.readouterr().err
+
+
 def test_results_and_backups_are_refused_alike(tmp_path: Path) -> None:
     """What `tango tune` and `tango database backup` did not write."""
     (tmp_path / "given").write_bytes(b"{}")

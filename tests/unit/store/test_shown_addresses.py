@@ -34,7 +34,18 @@ def test_no_message_shows_a_password(url: str, shown: str) -> None:
     assert described(url) == shown
 
 
-@pytest.mark.parametrize("url", ["mysql://ann:s3cret@host/db", "host/db", "postgresql://", ""])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mysql://ann:s3cret@host/db",
+        "host/db",
+        "postgresql://",
+        "",
+        "ann:s3cret@host/db",
+        "password=s3cret host=h",
+        "s3cret@h/a?b=://c",
+    ],
+)
 def test_another_scheme_is_refused_without_showing_the_address(url: str) -> None:
     """The message names what was expected; the password stays out of it."""
     with pytest.raises(ConfigError, match=r"expected postgresql:// or postgres://") as refused:
