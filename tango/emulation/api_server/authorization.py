@@ -36,7 +36,7 @@ OWN_NAMESPACE = KubeSettings().namespace
 """Where Tango's pods are."""
 
 
-MOST_BYTES = 1 << 20
+MOST_TOKEN_BYTES = 1 << 20
 """Size of the longest file of tokens that is read."""
 LEAST_FIELDS = 3
 """Of a line of the token file, as kube-apiserver has it."""
@@ -144,9 +144,9 @@ class Authorizer:
 
         Raises: OSError; FileRefused for what is no such file, and for a line of fewer than three fields, with its number.
         """
-        content = read_bounded(path, MOST_BYTES)
-        if len(content) > MOST_BYTES:
-            raise FileRefused(f"{path} is longer than {MOST_BYTES} bytes, expected a few tokens")
+        content = read_bounded(path, MOST_TOKEN_BYTES)
+        if len(content) > MOST_TOKEN_BYTES:
+            raise FileRefused(f"{path} is longer than {MOST_TOKEN_BYTES} bytes, expected a few tokens")
         tokens = {}
         try:
             rows = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""))
