@@ -27,7 +27,7 @@ from tango.scheduling.fair_shares import capacity_of, dominant_share, turns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Books:
+class TenantHoldings:
     """What t tenants hold, and what there is for all of them, over the r resources of a snapshot."""
 
     tenants: TenantColumns
@@ -40,7 +40,7 @@ class Books:
     @classmethod
     def of(
         cls, names: Sequence[str], snapshot: FleetSnapshot, declared: Mapping[str, Tenant], in_flight: Sequence[TenantUse]
-    ) -> Books:
+    ) -> TenantHoldings:
         """Of the tenants named and all that hold something, by name."""
         every = sorted({*names, *(use.tenant for use in in_flight)})
         column, row = {name: k for k, name in enumerate(every)}, {s.name: k for k, s in enumerate(snapshot.services)}
@@ -103,7 +103,7 @@ class Considered:
     """(k,) of what was read: held back by a quota of its tenant."""
     is_withheld: NDArray[np.bool_]
     """(k,) of what was read: its tenant gets nothing now."""
-    books: Books | None = None
+    books: TenantHoldings | None = None
     """None: one tenant without a quota has all that there is."""
     withheld: tuple[str, ...] = ()
     """Tenants that get nothing now."""
@@ -137,7 +137,7 @@ def as_read(read: PendingRequests, *, limit: int) -> Considered:
 
 
 def considered(
-    read: PendingRequests, books: Books, *, limit: int, withheld: Sequence[str] = (), waiting_for: Sequence[str] = ()
+    read: PendingRequests, books: TenantHoldings, *, limit: int, withheld: Sequence[str] = (), waiting_for: Sequence[str] = ()
 ) -> Considered:
     """The first `limit` requests in the order of shares, without those that a quota holds back or whose tenants get nothing now."""
     column = books.columns_of(read)
@@ -192,7 +192,7 @@ def considered_now(read: PendingRequests, snapshot: FleetSnapshot, store: Tenant
         return as_read(read, limit=limit)
     return considered(
         read,
-        Books.of(read.tenants, snapshot, declared, store.in_flight()),
+        TenantHoldings.of(read.tenants, snapshot, declared, store.in_flight()),
         limit=limit,
         withheld=[share.tenant for share in told if share.withheld],
         waiting_for=[share.tenant for share in told if share.below_s is not None],
@@ -234,7 +234,7 @@ def held_back(looked_at: Considered, key: RequestKey) -> HeldBack | None:
     return HeldBack(reason=StateReason.BEHIND_SHARE, words=words, figures=figures)
 
 
-def _over_quota(looked_at: Considered, books: Books, k: int, tenant: str) -> HeldBack:
+def _over_quota(looked_at: Considered, books: TenantHoldings, k: int, tenant: str) -> HeldBack:
     read, t = looked_at.read, books.tenants.names.index(tenant)
     quota, held, asked = books.tenants.quota[:, t], books.held[:, t], read.pending.requests[:, k]
     alone = lacks(asked[:, None], quota[:, None])[:, 0]

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from tango.control.be_evictions import BeEvictions
 from tango.control.make_headroom import requests_of
-from tango.control.tenant_order import Books, Considered, as_read, considered, is_of_one
+from tango.control.tenant_order import Considered, TenantHoldings, as_read, considered, is_of_one
 from tango.domain.identity import NodeKey
 from tango.domain.placement_question import PlacementQuestion
 from tango.domain.plans import Eviction
@@ -52,7 +52,7 @@ GIVEN_ROUNDS = 2
 class _Ended:
     """What the last placement left: who waits for what, and what is free."""
 
-    books: Books
+    books: TenantHoldings
     done: Considered
     waits: NDArray[np.bool_]
     """(k,) of what was read: it has no node, and neither a quota nor another's claim holds it back."""
@@ -107,7 +107,7 @@ class TenantShares:
         declared, missing = self._known(), self._waiting - set(read.tenants) if is_behind else set()
         if is_of_one(read, declared) and not missing and not self._do_others_hold(read):
             return as_read(read, limit=limit)
-        books = Books.of((*read.tenants, *missing), question.snapshot, declared, self.tenants.in_flight())
+        books = TenantHoldings.of((*read.tenants, *missing), question.snapshot, declared, self.tenants.in_flight())
         claims = self._claims(self.settings.hold_after_s)
         held = {*self._withheld(read, books, question, claims)} if claims else set()
         if missing:  # nothing of them is behind, but before it there is, and what has become free since is theirs first
@@ -217,7 +217,9 @@ class TenantShares:
         """Who has waited below its share for so long."""
         return tuple(sorted(name for name, since_s in self._below_s.items() if self.monotonic() - since_s >= after_s))
 
-    def _withheld(self, read: PendingRequests, books: Books, question: PlacementQuestion, claims: Sequence[str]) -> tuple[str, ...]:
+    def _withheld(
+        self, read: PendingRequests, books: TenantHoldings, question: PlacementQuestion, claims: Sequence[str]
+    ) -> tuple[str, ...]:
         if self.fleet is None:
             return ()
         waits = ~considered(read, books, limit=len(read.pending)).over_quota
@@ -238,7 +240,7 @@ class TenantShares:
         return tuple(name for name, is_held in zip(books.tenants.names, found.tolist(), strict=True) if is_held)
 
     def _pods(
-        self, evictable: Mapping[NodeKey, Sequence[Eviction]], books: Books, snapshot: FleetSnapshot
+        self, evictable: Mapping[NodeKey, Sequence[Eviction]], books: TenantHoldings, snapshot: FleetSnapshot
     ) -> tuple[RunningPods, list[Eviction]]:
         """The pods that may go, least work lost first; those that are leaving already are no pods any more."""
         staying = self.evictions.staying(evictable) if self.evictions is not None else evictable
@@ -264,7 +266,7 @@ class TenantShares:
     def _asked(
         self,
         read: PendingRequests,
-        books: Books,
+        books: TenantHoldings,
         waits: NDArray[np.bool_],
         question: PlacementQuestion,
         claims: Sequence[str],
@@ -283,7 +285,7 @@ class TenantShares:
         open_to &= ~at_home[:, None] | (snapshot.node_cluster == p.entry_cluster[rows][:, None])
         return _Asked(claims=column[rows].tolist(), size=p.requests[:, rows], open_to=open_to)
 
-    def _tell(self, books: Books | None, below_s: Mapping[str, float], withheld: Sequence[str], now_s: float) -> None:
+    def _tell(self, books: TenantHoldings | None, below_s: Mapping[str, float], withheld: Sequence[str], now_s: float) -> None:
         """Let people see the shares, once a second; and once that there are none. A store that fails here is logged and fails no placement,
         whose pods are still to be made."""
         if now_s < self._tell_again_s or (books is None and not self._is_told):

@@ -12,7 +12,7 @@ from tango.control.be_deciders import BeDeciders
 from tango.control.be_evictions import BeEvictions
 from tango.control.lease_holder import LeaseHolder
 from tango.control.place_be import BePlacement
-from tango.control.tenant_order import Books
+from tango.control.tenant_order import TenantHoldings
 from tango.control.tenant_shares import TenantShares
 from tango.domain.fleet import Cluster, Fleet, Node
 from tango.domain.runs import NewRequests
@@ -114,6 +114,6 @@ class Tenancy:
 
     def held(self, names: Sequence[str]) -> NDArray[np.float64]:
         """(t,) the dominant share that each tenant holds now."""
-        books = Books.of(names, self.world.fleet.snapshot(at_s=0.0), {}, self.world.tenants.in_flight())
+        books = TenantHoldings.of(names, self.world.fleet.snapshot(at_s=0.0), {}, self.world.tenants.in_flight())
         of = {share.tenant: share.share for share in books.told({}, ())}
         return np.array([of[name] for name in names])
