@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from tango.cli.main import cli
-from tango.errors import ConfigError, DependencyError, StoreError, UsageError
+from tango.errors import DependencyError, FileRefused, StoreError, UsageError
 from tango.store.backup import manifest_path, read_manifest
 from tango.store.migrate import migrate_back
 from tango.store.shares import SKIPPED_RUNS
@@ -91,7 +91,7 @@ def test_an_older_backup_is_brought_to_this_version(urls: DatabaseUrls, tmp_path
     assert read_manifest(file).revision == REVISIONS[-2]
     assert rows(urls.app, "SELECT version_num FROM alembic_version") == [(REVISIONS[-1],)]
     change(file, revision="9999")
-    with pytest.raises(ConfigError, match="restore it with that version"):
+    with pytest.raises(FileRefused, match="restore it with that version"):
         told("restore", str(file), "--url", urls.owner, "--yes")
 
 
@@ -132,7 +132,7 @@ def test_a_database_in_use_and_a_damaged_file_are_refused(urls: DatabaseUrls, tm
     content[-1] ^= 1
     file.write_bytes(content)
 
-    with pytest.raises(UsageError, match="is damaged"):
+    with pytest.raises(FileRefused, match="is damaged"):
         told("restore", str(file), "--url", urls.owner, "--yes")
     with pytest.raises(UsageError, match=r"there is no .*other\.dump\.json"):
         told("restore", str(tmp_path / "other.dump"), "--url", urls.owner, "--yes")
