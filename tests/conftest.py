@@ -75,6 +75,7 @@ SIMULATING = (
     "tests/unit/sim",
     "tests/unit/systems",
     "tests/unit/training",
+    "tests/unit/validation",
 )
 """Where tests simulate, here or in processes that they start."""
 COMPILING = (*SIMULATING, "tests/unit/bound")

@@ -40,6 +40,12 @@ class SimulatedRun:
     """Likewise by which requests exceeded its memory, pods or an extended resource, or those of an LC instance its memory."""
     forbidden_changes: int = 0
     """Changes of a request's state that the lifecycle table does not allow; counted always."""
+    lc_busy_s: float = 0.0
+    """CPU-seconds that LC has used on all nodes, inflation by interference included."""
+    be_busy_s: float = 0.0
+    """Likewise BE."""
+    lc_on_nodes: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    """LC requests on nodes, waiting there or in service, at each instant of `samples`, as the engine counts them."""
 
 
 @dataclass(slots=True)
@@ -68,6 +74,7 @@ class Samples:
     def __init__(self) -> None:
         self._at_s: list[float] = []
         self._rows: list[NDArray[np.float64]] = []
+        self._lc_on_nodes: list[int] = []
 
     def __len__(self) -> int:
         return len(self._at_s)
@@ -76,6 +83,7 @@ class Samples:
         """The nodes as they stand now; `used_millicores` is their mean use since the last sample."""
         s, holdings = world.engine.sites, world.engine.holdings
         self._at_s.append(world.now_s)
+        self._lc_on_nodes.append(int(world.engine.clock["in_nodes"][0]))
         columns = (
             holdings.allocatable[CPU],
             holdings.allocatable[MEMORY],
@@ -90,6 +98,11 @@ class Samples:
             *(holdings.lc + holdings.running)[len(EVERYWHERE) :],
         )
         self._rows.append(np.stack(columns).astype(np.float32))
+
+    @property
+    def lc_on_nodes(self) -> NDArray[np.int64]:
+        """LC requests on nodes at each instant."""
+        return np.array(self._lc_on_nodes, np.int64)
 
     def columns(self, nodes: int, resources: ResourceAxis) -> NodeSamples:
         """All samples, instant by instant; `resources` are those of the world they were taken from."""

@@ -310,4 +310,7 @@ class _Run:
             worst_cpu_cores=float(clock["worst_cpu"]),
             worst_held=float(clock["worst_held"]),
             forbidden_changes=int(clock["forbidden"]),
+            lc_busy_s=float(world.engine.states.nodes["lc_busy_s"].sum()),
+            be_busy_s=float(world.engine.states.nodes["be_busy_s"].sum()),
+            lc_on_nodes=self._samples.lc_on_nodes,
         )
