@@ -10,7 +10,7 @@ import pytest
 from tango.cli.policy import BE_TEMPLATE, LC_TEMPLATE
 from tango.domain.requests import BePending
 from tango.domain.smallest import smallest_arrivals, smallest_pending, smallest_snapshot
-from tango.errors import ConfigError, PolicyFailed, TangoError, UsageError
+from tango.errors import FileRefused, PolicyFailed, TangoError, UsageError
 from tango.scheduling.be_policies import place_load_greedy
 from tango.settings import BeSettings, LcSettings, Settings
 from tango.systems import be_policy, decided_be, decided_lc, lc_policy, system, usable_system
@@ -89,13 +89,13 @@ def test_another_text_is_refused(tmp_path: Path) -> None:
         (None, UsageError, "cannot be read: No such file"),
         ("def other(a, b, c): ...\n", UsageError, "has no function 'mine', it has: other"),
         ("import numpy\n", UsageError, "it has: none"),
-        ("def mine(a, b): ...\n", UsageError, r"cannot be called with \(requests, snapshot, settings\)"),
+        ("def mine(a, b): ...\n", FileRefused, r"cannot be called with \(requests, snapshot, settings\)"),
         ("mine = 3\n", UsageError, "has no function 'mine'"),
-        ("def mine(a, b, c)\n", ConfigError, r"mine\.py:1: expected ':'"),
-        ("\n1 / 0\n", ConfigError, r"when it is read, at .*mine\.py:2: ZeroDivisionError"),
-        ("import not_there\n", ConfigError, r"mine\.py:1: ModuleNotFoundError: No module named 'not_there'"),
-        ("raise OSError('no')\n", ConfigError, "OSError: no"),
-        ("import sys\nsys.exit(3)\n", ConfigError, r"mine\.py:2: SystemExit"),
+        ("def mine(a, b, c)\n", FileRefused, r"mine\.py:1: expected ':'"),
+        ("\n1 / 0\n", FileRefused, r"when it is read, at .*mine\.py:2: ZeroDivisionError"),
+        ("import not_there\n", FileRefused, r"mine\.py:1: ModuleNotFoundError: No module named 'not_there'"),
+        ("raise OSError('no')\n", FileRefused, "OSError: no"),
+        ("import sys\nsys.exit(3)\n", FileRefused, r"mine\.py:2: SystemExit"),
     ],
 )
 def test_a_file_that_is_no_policy_is_refused_by_name(tmp_path: Path, text: str | None, kind: type[TangoError], told: str) -> None:
