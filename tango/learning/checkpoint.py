@@ -102,7 +102,7 @@ def read_bytes(path: Path) -> bytes:
     except OSError as error:
         raise CheckpointError(f"checkpoint {path} cannot be read: {error.strerror}") from error
     if len(content) > MOST_BYTES:
-        raise CheckpointError(f"checkpoint {path} is longer than {MOST_BYTES} bytes, expected at most those")
+        raise CheckpointError(f"checkpoint {path} has at least {len(content)} bytes, expected at most {MOST_BYTES}")
     return content
 
 

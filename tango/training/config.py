@@ -126,7 +126,7 @@ class TrainingConfig:
             )
         for name, value in self.options.items():
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not -math.inf < value < math.inf:
-                raise UsageError(f"option {name} is {str(value)[:40]}, expected a number")
+                raise UsageError(f"option {name} is {value!r:.40}, expected a number")
         return kind(**{**defaults, **self.options})
 
     def as_dict(self) -> dict[str, Any]:
