@@ -182,6 +182,7 @@ def test_the_bench_explains_requests_in_all_live_states(database_urls: DatabaseU
         "an explanation, p99",
         "its queries, p99",
         "its queries, p50",
+        "what a placement reads, p50",
         *(f"of one {state}, p99" for state in ("accepted", "dispatched", "pending", "released", "running")),
     ]
     assert all(figure.yardstick_value for figure in figures)

@@ -13,7 +13,7 @@ from tango.control.observe_cluster import _termination_message
 from tango.domain.jobs import progress_of
 from tango.domain.line import LineState
 from tango.domain.pod_marks import NODE_REPORT
-from tango.errors import ConfigError, UsageError
+from tango.errors import ConfigError, FileRefused
 from tango.experiments.tuning import read_tuned
 from tango.kube.kubeconfig_file import token_ends_at_s
 from tango.node_agent.lease import parsed_report
@@ -53,7 +53,7 @@ def test_annotations_and_tokens_are_taken_for_nothing(depth: int) -> None:
         (lambda text, _: LineState.of_text(text), ConfigError),
         (lambda text, _: read(text.encode()), NoMessage),
         (lambda _, path: read_tuned(path), ConfigError),
-        (lambda text, path: read_manifest(_beside(path, text)), UsageError),
+        (lambda text, path: read_manifest(_beside(path, text)), FileRefused),
     ],
     ids=["a line's state", "a message", "a result of tuning", "a manifest"],
 )
