@@ -32,8 +32,8 @@ spec:
       cpu_limit_millicores: 500
     - {name: batch, class: be, cpu_work_s: 1.0, memory_mib: 64, cpu_request_millicores: 200, cpu_limit_millicores: 2000}
 """
-CALM_S, STEP_S = 3, 9
-JUDGED_S = 4
+CALM_S, STEP_S = 4, 14
+JUDGED_S = 5
 """End of the step in which it is lost or recovered."""
 RECOVERED, LOST = 0.8, 0.2
 """Nearly 1 and nearly 0 on a machine of one's own; on a shared one the whole stack is late now and then."""
