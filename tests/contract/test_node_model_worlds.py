@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
@@ -159,6 +159,8 @@ def live(world: SimWorld, assigned: np.ndarray, run: RunOutcomes) -> LiveFleet:
     return fleet
 
 
+# Requests end on two nodes within one tick of the timer, the later one on the node that comes first, and share a link.
+@example(seed=350325)
 @given(seed=st.integers(0, 1_000_000))
 @examples(max_examples=example_count(80), deadline=None)
 def test_both_worlds_end_requests_at_the_same_time(seed: int) -> None:

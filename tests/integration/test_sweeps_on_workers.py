@@ -154,7 +154,7 @@ def workplace(database_urls: DatabaseUrls, valkey_url: str, tmp_path: Path) -> I
     yield found
     for process in found.processes:
         process.kill()
-        process.wait()
+        process.wait(30)
     _forget(valkey_url)
 
 

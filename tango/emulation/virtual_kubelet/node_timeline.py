@@ -186,7 +186,8 @@ class NodeTimeline:
                         step(at_s)
                     except Exception:
                         self._note_broken()
-                for _, _, key, started_s, finished_s, _ in self.model.finished(now_s):
+                # Each node's are in order of time; answers of all nodes go over one link, the first to end first.
+                for _, _, key, started_s, finished_s, _ in sorted(self.model.finished(now_s), key=lambda ended: ended[4]):
                     ended = self._ended.pop(key, None)
                     try:
                         if ended is not None:
