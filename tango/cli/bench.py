@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tango.cli import names
+from tango.cli.bounds import Real, Whole
 from tango.cli.output import ListColumn, output_option, print_rows, say
 from tango.cli.progress import spinner
 from tango.files import write_whole
@@ -60,9 +61,9 @@ def bench() -> None:
     help="Fleet to start; it must stay at most half busy.",
     shell_complete=names.FLEETS,
 )
-@click.option("--seconds", default=10.0, show_default=True, help="Length of each trial.")
-@click.option("--tasks", default=6000, show_default=True, help="No-op tasks of the yardstick.")
-@click.option("--rate", type=click.FloatRange(1, 100_000), help="Offer this rate once, without yardstick and search.")
+@click.option("--seconds", type=Real(1), default=10.0, show_default=True, help="Length of each trial.")
+@click.option("--tasks", type=Whole(min=1), default=6000, show_default=True, help="No-op tasks of the yardstick.")
+@click.option("--rate", type=Real(1, 100_000), help="Offer this rate once, without yardstick and search.")
 @output_option()
 def live(fleet: str, seconds: float, tasks: int, rate: float | None, output: str) -> None:
     """Requests per second sustained end to end, beside raw Celery; and the added latency at half of that.
@@ -80,7 +81,7 @@ def live(fleet: str, seconds: float, tasks: int, rate: float | None, output: str
 
 
 @bench.command()
-@click.option("--load", "loads", type=click.FloatRange(0.1, 50), multiple=True, help="Times the capacity; may be repeated.")
+@click.option("--load", "loads", type=Real(0.1, 50), multiple=True, help="Times the capacity; may be repeated.")
 @click.option("--host", is_flag=True, help="Overload the host itself, in place of a small fleet on it.")
 @output_option()
 def overload(loads: tuple[float, ...], host: bool, output: str) -> None:
@@ -96,7 +97,7 @@ def overload(loads: tuple[float, ...], host: bool, output: str) -> None:
 
 
 @bench.command()
-@click.option("--requests", type=click.IntRange(1000), default=20_000, show_default=True, help="Requests on either side.")
+@click.option("--requests", type=Whole(1000), default=20_000, show_default=True, help="Requests on either side.")
 @output_option()
 def journal(requests: int, output: str) -> None:
     """What a cluster's journal costs for each LC request, beside a PostgreSQL that takes the same steps.
@@ -110,7 +111,7 @@ def journal(requests: int, output: str) -> None:
 
 
 @bench.command()
-@click.option("--requests", type=click.IntRange(1000), default=20_000, show_default=True, help="Requests for each ratio.")
+@click.option("--requests", type=Whole(1000), default=20_000, show_default=True, help="Requests for each ratio.")
 @output_option()
 def tracing(requests: int, output: str) -> None:
     """What distributed traces cost for each LC request, beside the same steps without them.
@@ -125,9 +126,9 @@ def tracing(requests: int, output: str) -> None:
 
 @bench.command()
 @click.option("--fleet", default="demo", show_default=True, help="Fleet to start.", shell_complete=names.FLEETS)
-@click.option("--rate", type=click.FloatRange(1, 10_000), default=20.0, show_default=True, help="LC requests a second.")
-@click.option("--seconds", type=click.FloatRange(1), default=20.0, show_default=True, help="Length of each run.")
-@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Runs at each distance.")
+@click.option("--rate", type=Real(1, 10_000), default=20.0, show_default=True, help="LC requests a second.")
+@click.option("--seconds", type=Real(1), default=20.0, show_default=True, help="Length of each run.")
+@click.option("--rounds", type=Whole(1), default=3, show_default=True, help="Runs at each distance.")
 @output_option()
 def edge(fleet: str, rate: float, seconds: float, rounds: int, output: str) -> None:
     """What LC requests wait, from arrival to start, at 0, 10, 30 and 60 ms of round trip to the centre.
@@ -141,8 +142,8 @@ def edge(fleet: str, rate: float, seconds: float, rounds: int, output: str) -> N
 
 
 @bench.command()
-@click.option("--seconds", type=click.FloatRange(1), default=10.0, show_default=True, help="Length of each trial.")
-@click.option("--rate", type=click.FloatRange(1, 100_000), help="Offer this rate once, without a search.")
+@click.option("--seconds", type=Real(1), default=10.0, show_default=True, help="Length of each trial.")
+@click.option("--rate", type=Real(1, 100_000), help="Offer this rate once, without a search.")
 @output_option()
 def gateway(seconds: float, rate: float | None, output: str) -> None:
     """What a gateway adds to the latency of requests at half of what it sustains, beside the pod itself.
@@ -168,8 +169,8 @@ def gateway(seconds: float, rate: float | None, output: str) -> None:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Kernel image of the emulated machine; default: the newest in /boot.",
 )
-@click.option("--seconds", type=click.FloatRange(1), default=20.0, show_default=True, help="Length of each phase.")
-@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Rounds, whose medians are given.")
+@click.option("--seconds", type=Real(1), default=20.0, show_default=True, help="Length of each phase.")
+@click.option("--rounds", type=Whole(1), default=3, show_default=True, help="Rounds, whose medians are given.")
 @output_option()
 def colocation(kernel: str, image: Path | None, seconds: float, rounds: int, output: str) -> None:
     """LC's 99th percentile alone, beside BE, and with the node agent; and BE's share of the CPU that LC leaves. As root.
@@ -186,11 +187,9 @@ def colocation(kernel: str, image: Path | None, seconds: float, rounds: int, out
 
 
 @bench.command()
-@click.option("--pods", type=click.IntRange(1, 100_000), default=1000, show_default=True, help="BE pods of each turn.")
-@click.option("--nodes", type=click.IntRange(1, 10_000), default=20, show_default=True, help="Nodes of the embedded server.")
-@click.option(
-    "--rounds", type=click.IntRange(1), default=3, show_default=True, help="Turns of both sides, whose medians are given."
-)
+@click.option("--pods", type=Whole(1, 100_000), default=1000, show_default=True, help="BE pods of each turn.")
+@click.option("--nodes", type=Whole(1, 10_000), default=20, show_default=True, help="Nodes of the embedded server.")
+@click.option("--rounds", type=Whole(1), default=3, show_default=True, help="Turns of both sides, whose medians are given.")
 @click.option(
     "--kubeconfig",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -215,12 +214,10 @@ def placement(pods: int, nodes: int, rounds: int, kubeconfig: Path | None, conte
 
 @bench.command()
 @click.option("--fault", "names", multiple=True, help="One fault of those that are tried; may be repeated.  [default: all]")
-@click.option("--kills", type=click.IntRange(1), default=100, show_default=True, help="Processes killed in one run.")
-@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Draws what is killed, and the load.")
+@click.option("--kills", type=Whole(1), default=100, show_default=True, help="Processes killed in one run.")
+@click.option("--seed", type=Whole(0), default=1, show_default=True, help="Draws what is killed, and the load.")
 @click.option("--fleet", default="demo", show_default=True, help="Fleet to start.", shell_complete=names.FLEETS)
-@click.option(
-    "--calm", "calm_s", type=click.FloatRange(0), default=0.0, help="Seconds of load without a fault at the end: what grows?"
-)
+@click.option("--calm", "calm_s", type=Real(0), default=0.0, help="Seconds of load without a fault at the end: what grows?")
 @output_option()
 def chaos(names: tuple[str, ...], kills: int, seed: int, fleet: str, calm_s: float, output: str) -> None:
     """A whole stack under faults, one after another: what must hold, and the seconds until all is well again.
@@ -235,9 +232,7 @@ def chaos(names: tuple[str, ...], kills: int, seed: int, fleet: str, calm_s: flo
 
 @bench.command()
 @click.option("--fleet", default="demo", show_default=True, help="Fleet to start.", shell_complete=names.FLEETS)
-@click.option(
-    "--seconds", type=click.FloatRange(1), default=30.0, show_default=True, help="Seconds for which idle CPU is measured."
-)
+@click.option("--seconds", type=Real(1), default=30.0, show_default=True, help="Seconds for which idle CPU is measured.")
 @output_option()
 def footprint(fleet: str, seconds: float, output: str) -> None:
     """Seconds until a stack is ready; memory and CPU of its processes while nothing runs, beside a worker of plain Celery.
@@ -251,9 +246,9 @@ def footprint(fleet: str, seconds: float, output: str) -> None:
 
 
 @bench.command()
-@click.option("--requests", type=click.IntRange(1000), default=10_000_000, show_default=True, help="Requests in all.")
-@click.option("--runs", type=click.IntRange(1), default=10, show_default=True, help="Runs that they are spread over.")
-@click.option("--reads", type=click.IntRange(2), default=200, show_default=True, help="Times that the summary is read.")
+@click.option("--requests", type=Whole(1000), default=10_000_000, show_default=True, help="Requests in all.")
+@click.option("--runs", type=Whole(1), default=10, show_default=True, help="Runs that they are spread over.")
+@click.option("--reads", type=Whole(2), default=200, show_default=True, help="Times that the summary is read.")
 @output_option()
 def store(requests: int, runs: int, reads: int, output: str) -> None:
     """How fast `run_summary` answers over millions of requests, beside count(*) over the same rows; needs 4 GB of disk and minutes.
@@ -285,8 +280,8 @@ def traces(trace: Path | None, output: str) -> None:
 
 
 @bench.command()
-@click.option("--nodes", type=click.IntRange(min=1), default=1000, show_default=True, help="Nodes of the fleet.")
-@click.option("--requests", type=click.IntRange(min=1), default=2_000_000, show_default=True, help="Requests, at load 0.8.")
+@click.option("--nodes", type=Whole(min=1), default=1000, show_default=True, help="Nodes of the fleet.")
+@click.option("--requests", type=Whole(min=1), default=2_000_000, show_default=True, help="Requests, at load 0.8.")
 @click.option("--scaling", is_flag=True, help="Instead: seconds over requests and over nodes.")
 @click.option("--long", "long_run", is_flag=True, help="Instead: 100,000 simulated seconds on `continent`; some minutes.")
 @click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="With --scaling: draw it as SVG.")
@@ -341,10 +336,10 @@ def scheduler(record: Path | None, output: str) -> None:
 
 
 @bench.command()
-@click.option("--each", type=click.IntRange(1), default=50, show_default=True, help="Explanations of every reason, at least.")
-@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Draws the worlds.")
-@click.option("--live", type=click.IntRange(1000), help="Instead: how fast one of so many live requests is explained.")
-@click.option("--reads", type=click.IntRange(10), default=1000, show_default=True, help="With --live: explanations that are timed.")
+@click.option("--each", type=Whole(1), default=50, show_default=True, help="Explanations of every reason, at least.")
+@click.option("--seed", type=Whole(0), default=1, show_default=True, help="Draws the worlds.")
+@click.option("--live", type=Whole(1000), help="Instead: how fast one of so many live requests is explained.")
+@click.option("--reads", type=Whole(10), default=1000, show_default=True, help="With --live: explanations that are timed.")
 @output_option()
 def explain(each: int, seed: int, live: int | None, reads: int, output: str) -> None:
     """For each reason the share of explanations whose stated change turns out as said when the decision decides again.
@@ -365,9 +360,9 @@ def explain(each: int, seed: int, live: int | None, reads: int, output: str) -> 
 
 @bench.command()
 @click.option("--fleet", default="testbed", show_default=True, help="Fleet to simulate.", shell_complete=names.FLEETS)
-@click.option("--load", type=click.FloatRange(0.01, 10), default=1.0, show_default=True, help="Offered work over the fleet's CPU.")
-@click.option("--seconds", type=click.FloatRange(1), default=120.0, show_default=True, help="Simulated seconds of arrivals.")
-@click.option("--seed", type=click.IntRange(min=0), default=3, show_default=True, help="Seed of the requests.")
+@click.option("--load", type=Real(0.01, 10), default=1.0, show_default=True, help="Offered work over the fleet's CPU.")
+@click.option("--seconds", type=Real(1), default=120.0, show_default=True, help="Simulated seconds of arrivals.")
+@click.option("--seed", type=Whole(min=0), default=3, show_default=True, help="Seed of the requests.")
 @output_option()
 def slack(fleet: str, load: float, seconds: float, seed: int, output: str) -> None:
     """What learned policies decide differently because they see the measured slack of nodes, beside a slack of 1 everywhere.
@@ -389,9 +384,9 @@ def slack(fleet: str, load: float, seconds: float, seed: int, output: str) -> No
 )
 @click.option("--workload", "workloads", multiple=True, help="One workload of that folder; may be repeated.  [default: all]")
 @click.option("--policy", "policies", multiple=True, help="One policy, such as FGD; may be repeated.  [default: all]")
-@click.option("--seeds", type=click.IntRange(1), default=10, show_default=True, help="Orders of arrival.")
-@click.option("--first-seed", type=click.IntRange(0), default=42, show_default=True, help="The published table has 42 to 51.")
-@click.option("-j", "--jobs", type=click.IntRange(min=1), default=2, show_default=True, help="Processes.")
+@click.option("--seeds", type=Whole(1), default=10, show_default=True, help="Orders of arrival.")
+@click.option("--first-seed", type=Whole(0), default=42, show_default=True, help="The published table has 42 to 51.")
+@click.option("-j", "--jobs", type=Whole(min=1), default=2, show_default=True, help="Processes.")
 @output_option()
 def fgd(
     data: Path, workloads: tuple[str, ...], policies: tuple[str, ...], seeds: int, first_seed: int, jobs: int, output: str

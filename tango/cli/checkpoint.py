@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tango.cli import names
+from tango.cli.bounds import Real, Whole
 from tango.cli.checkpoint_files import checkpoint_file, looks_like_a_file
 from tango.cli.confirm import dry_run_option, would
 from tango.cli.output import ListColumn, output_option, print_mapping, print_rows, say, share
@@ -278,10 +279,10 @@ def shadow(named: str | None, off: bool, output: str) -> None:
     shell_complete=names.PATTERN_LISTS,
 )
 @click.option("--load", "loads", default="0.8", show_default=True, help="Offered loads of each, separated by commas.")
-@click.option("--duration", type=click.FloatRange(min=1), default=120.0, show_default=True, help="Seconds of arrivals.")
-@click.option("--seeds", type=click.IntRange(min=1), default=5, show_default=True, help="How many seeds.")
-@click.option("--first-seed", type=click.IntRange(min=0), default=COMPARISON.start, show_default=True, help="The first of them.")
-@click.option("-j", "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Processes.")
+@click.option("--duration", type=Real(min=1), default=120.0, show_default=True, help="Seconds of arrivals.")
+@click.option("--seeds", type=Whole(min=1), default=5, show_default=True, help="How many seeds.")
+@click.option("--first-seed", type=Whole(min=0), default=COMPARISON.start, show_default=True, help="The first of them.")
+@click.option("-j", "--jobs", type=Whole(min=1), default=1, show_default=True, help="Processes.")
 @click.option("--fresh", is_flag=True, help="Simulate again what was finished before.")
 @output_option()
 def evaluate(named: str, output: str, **options: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tango.cli import names
+from tango.cli.bounds import Real
 from tango.cli.confirm import dry_run_option, require_yes, would, yes_option
 from tango.cli.output import ListColumn, instant, output_option, print_rows, say
 from tango.cli.refusals import columns_for, rows_of, told
@@ -57,12 +57,10 @@ def cluster() -> None:
 @click.argument("name")
 @click.option("--kubeconfig", required=True, type=click.Path(path_type=Path), help="File that holds the context.")
 @click.option("--context", required=True, help="Context to use; deploy/rbac/tango.yaml has what its user must be allowed.")
-@click.option(
-    "--rtt-ms", type=click.FloatRange(0, 60_000), default=10.0, show_default=True, help="Round-trip time to the other clusters."
-)
+@click.option("--rtt-ms", type=Real(0, 60_000), default=10.0, show_default=True, help="Round-trip time to the other clusters.")
 @click.option(
     "--bandwidth-mbit",
-    type=click.FloatRange(0.001, 1e9),
+    type=Real(0.001, 1e9),
     default=1000.0,
     show_default=True,
     help="Bandwidth of its link, in Mbit/s.",
@@ -82,12 +80,9 @@ def join(name: str, kubeconfig: Path, context: str, rtt_ms: float, bandwidth_mbi
 
     from tango.bootstrap.stores import stores
     from tango.control.join_cluster import require_cluster_name, require_joinable
-    from tango.errors import UsageError
     from tango.kube.joining import look_over, require_joined
 
     require_cluster_name(name)
-    if math.isnan(rtt_ms) or math.isnan(bandwidth_mbit):
-        raise UsageError("--rtt-ms and --bandwidth-mbit must be numbers")
     here = stores()
     path = str(kubeconfig.expanduser().resolve())
     require_joinable(name, kubeconfig=path, context=context, known=here.fleet.clusters())

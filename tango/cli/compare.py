@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tango.cli import names
+from tango.cli.bounds import Whole
 from tango.cli.checkpoint_files import checkpoints_of
 from tango.cli.confirm import force_option, require_free_page
 from tango.cli.output import ListColumn, output_option, print_mapping, print_rows, say
@@ -54,15 +55,15 @@ FIRST_SEED = COMPARISON.start
 )
 @click.option("--baseline", help="What the others are compared with; default: the first system.", shell_complete=names.SYSTEMS)
 @click.option("--judge", "judged", metavar="SYSTEM", help="Judge this one against all others: margins, and claims after Holm.")
-@click.option("--seeds", type=click.IntRange(min=1), default=5, show_default=True, help="How many seeds.")
-@click.option("--first-seed", type=click.IntRange(min=0), default=FIRST_SEED, show_default=True, help="The first of them.")
+@click.option("--seeds", type=Whole(min=1), default=5, show_default=True, help="How many seeds.")
+@click.option("--first-seed", type=Whole(min=0), default=FIRST_SEED, show_default=True, help="The first of them.")
 @click.option(
     "--as-recorded", is_flag=True, help="Keep the arrivals of trace files; a seed then draws works, entries and services."
 )
 @workload_options
 @rule_options
 @click.option("--no-bound", is_flag=True, help="Do not solve the offline bound.")
-@click.option("-j", "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Processes.")
+@click.option("-j", "--jobs", type=Whole(min=1), default=1, show_default=True, help="Processes.")
 @click.option(
     "--on",
     type=click.Choice(("here", "celery")),

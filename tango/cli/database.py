@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from tango.cli.bounds import Real, Whole
 from tango.cli.confirm import dry_run_option, require_yes, would, yes_option
 from tango.cli.output import say
 
@@ -23,7 +24,7 @@ url_option = click.option(
 )
 wait_option = click.option(
     "--wait-s",
-    type=click.FloatRange(0, 3600),
+    type=Real(0, 3600),
     default=0.0,
     show_default=True,
     help="Seconds in which a server that does not answer yet may begin to.",
@@ -152,7 +153,7 @@ stack_url_option = click.option(
 @click.argument("file", type=click.Path(path_type=Path))
 @stack_url_option
 @bin_option
-@click.option("--keep", type=click.IntRange(1), help="Where FILE is a folder: remove all but the newest KEEP backups there.")
+@click.option("--keep", type=Whole(1), help="Where FILE is a folder: remove all but the newest KEEP backups there.")
 def backup(file: Path, url: str | None, pg_bin: Path | None, keep: int | None) -> None:
     """Write a backup to FILE, as everything goes on, and to FILE.json what a restore of it must have. Prints the recovery point.
 

@@ -6,7 +6,6 @@ at its end start the same stack again.
 
 from __future__ import annotations
 
-import math
 import os
 import shlex
 import shutil
@@ -18,11 +17,13 @@ from pathlib import Path
 
 import click
 
+from tango.cli.bounds import Real, Whole
+
 
 @click.command()
-@click.option("--duration", type=click.FloatRange(1, 3600), default=60.0, show_default=True, help="Seconds of arrivals.")
-@click.option("--rate", type=click.FloatRange(0.1, 10_000), default=50.0, show_default=True, help="Requests per second.")
-@click.option("--seed", type=click.IntRange(min=0), default=9, show_default=True, help="Equal seeds give equal traces.")
+@click.option("--duration", type=Real(1, 3600), default=60.0, show_default=True, help="Seconds of arrivals.")
+@click.option("--rate", type=Real(0.1, 10_000), default=50.0, show_default=True, help="Requests per second.")
+@click.option("--seed", type=Whole(min=0), default=9, show_default=True, help="Equal seeds give equal traces.")
 def demo(duration: float, rate: float, seed: int) -> None:
     """Start everything, replay a minute of mixed requests on three clusters, show the result and some real work, stop everything.
 
@@ -32,9 +33,6 @@ def demo(duration: float, rate: float, seed: int) -> None:
     """
     from tango.stack.state import state_home
 
-    for option, value in (("--duration", duration), ("--rate", rate)):
-        if math.isnan(value):  # click's FloatRange lets NaN through, since every comparison with it is false
-            raise click.BadParameter("nan is no number.", param_hint=f"'{option}'")
     home = state_home(os.environ) / "demo"
     with demo_environment(home):
         from tango.cli.demo_real import show_real_work

@@ -7,12 +7,13 @@ from pathlib import Path
 import click
 
 from tango.cli import names
+from tango.cli.bounds import Whole
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 @click.command()
-@click.option("--port", default=0, show_default=True, help="TCP port on 127.0.0.1; 0: any free port.")
+@click.option("--port", type=Whole(0, 65535), default=0, show_default=True, help="TCP port on 127.0.0.1; 0: any free port.")
 @click.option(
     "--token-file",
     required=True,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tango.cli import names
+from tango.cli.bounds import Whole
 from tango.cli.output import ListColumn, instant, output_option, print_mapping, print_rows, say
 from tango.domain.identity import NodeKey, RequestKey
 
@@ -136,7 +137,7 @@ def node(key: NodeKey, output: str) -> None:
 
 
 @explain.command()
-@click.argument("number", metavar="[DECISION]", type=click.IntRange(min=1), required=False)
+@click.argument("number", metavar="[DECISION]", type=Whole(min=1), required=False)
 @output_option(formats=("table", "json", "yaml"))
 def tick(number: int | None, output: str) -> None:
     """Say what a decision did; without a number the latest placement of BE. `tango sql` finds numbers in the table `decision`.

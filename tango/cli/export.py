@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from tango.cli import names
+from tango.cli.bounds import Whole
 from tango.cli.confirm import force_option, require_free
 from tango.cli.output import output_option, print_mapping
 from tango.cli.progress import spinner
@@ -14,7 +15,7 @@ from tango.errors import UsageError
 
 
 @click.command()
-@click.argument("run_id", metavar="RUN", type=click.IntRange(min=1), required=False, shell_complete=names.RUNS)
+@click.argument("run_id", metavar="RUN", type=Whole(min=1), required=False, shell_complete=names.RUNS)
 @click.option(
     "--to",
     "path",

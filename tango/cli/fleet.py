@@ -11,6 +11,7 @@ import click
 import numpy as np
 
 from tango.cli import names
+from tango.cli.bounds import Real, Whole
 from tango.cli.confirm import force_option, require_free
 from tango.cli.output import ListColumn, output_option, print_mapping, print_rows, say
 from tango.domain.fleet import Fleet, Node
@@ -119,26 +120,24 @@ def show(name_or_file: str, output: str) -> None:
 
 
 @fleet.command()
-@click.option("--clusters", type=click.IntRange(1, MAX_CLUSTERS), required=True, help="Clusters, one a site.")
+@click.option("--clusters", type=Whole(1, MAX_CLUSTERS), required=True, help="Clusters, one a site.")
 @click.option(
     "--nodes-min",
-    type=click.IntRange(1, MAX_NODES_PER_CLUSTER),
+    type=Whole(1, MAX_NODES_PER_CLUSTER),
     default=3,
     show_default=True,
     help="Nodes of the smallest cluster.",
 )
 @click.option(
     "--nodes-max",
-    type=click.IntRange(1, MAX_NODES_PER_CLUSTER),
+    type=Whole(1, MAX_NODES_PER_CLUSTER),
     default=20,
     show_default=True,
     help="Nodes of the largest cluster.",
 )
-@click.option("--nodes", type=click.IntRange(1, MAX_NODES), help="Nodes of the whole fleet, exactly; by default as drawn.")
-@click.option(
-    "--area-km", type=click.FloatRange(0, MAX_KM), default=1000.0, show_default=True, help="Side of the square of the sites."
-)
-@click.option("--seed", type=click.IntRange(0, 2**64 - 1), default=0, show_default=True, help="Equal seeds give equal fleets.")
+@click.option("--nodes", type=Whole(1, MAX_NODES), help="Nodes of the whole fleet, exactly; by default as drawn.")
+@click.option("--area-km", type=Real(0, MAX_KM), default=1000.0, show_default=True, help="Side of the square of the sites.")
+@click.option("--seed", type=Whole(0), default=0, show_default=True, help="Equal seeds give equal fleets.")
 @click.option(
     "--services-of",
     default="paper",

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import click
 
+from tango.cli.bounds import Whole
+
 
 @click.command()
 @click.option(
     "--cluster", "clusters", required=True, multiple=True, help="A cluster whose journal lies on this host. May be repeated."
 )
-@click.option(
-    "--port", "ports", required=True, multiple=True, type=click.IntRange(0, 65535), help="Its port; one for each cluster."
-)
+@click.option("--port", "ports", required=True, multiple=True, type=Whole(0, 65535), help="Its port; one for each cluster.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0: all.")
 @click.option("--tls-cert", type=click.Path(path_type=Path, dir_okay=False), help="PEM file of the certificate, with its chain.")
 @click.option("--tls-key", type=click.Path(path_type=Path, dir_okay=False), help="PEM file of its private key.")

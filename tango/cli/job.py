@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tango.cli import names
-from tango.cli.bounds import Seconds
+from tango.cli.bounds import Real, Whole
 from tango.cli.confirm import dry_run_option, would
 from tango.cli.output import ListColumn, instant, output_option, print_mapping, print_rows, say
 from tango.cli.publishing import publisher
@@ -121,14 +121,14 @@ def job() -> None:
 @click.option(
     "--deadline",
     "deadline_s",
-    type=Seconds(1, MOST_DEADLINE_S),
+    type=Real(1, MOST_DEADLINE_S),
     default=None,
     metavar="SECONDS",
     help="Longest time that an attempt may run.",
 )
 @click.option(
     "--retries",
-    type=click.IntRange(0, MOST_RETRIES),
+    type=Whole(0, MOST_RETRIES),
     default=0,
     show_default=True,
     help="Failures of its own after which it is tried again.",
@@ -136,7 +136,7 @@ def job() -> None:
 @click.option("--retry-on", type=Codes(), default=(), metavar="CODES", help="Only for these exit codes, as in 75,137.")
 @click.option(
     "--priority",
-    type=click.IntRange(-MOST_PRIORITY, MOST_PRIORITY),
+    type=Whole(-MOST_PRIORITY, MOST_PRIORITY),
     default=0,
     show_default=True,
     help="Among jobs of its tenant, the higher first.",
@@ -144,9 +144,7 @@ def job() -> None:
 @click.option("--tenant", type=TenantName(), default="default", show_default=True, help="Whose job it is.")
 @click.option("--key", default="", help="Idempotency key: the same one twice is one job; with other content it is refused.")
 @click.option("--wait", is_flag=True, help="Wait until it has ended, as `tango job wait` does, and print its exit code too.")
-@click.option(
-    "--timeout", "timeout_s", type=Seconds(min=0), default=None, metavar="SECONDS", help="With --wait: no longer than this."
-)
+@click.option("--timeout", "timeout_s", type=Real(min=0), default=None, metavar="SECONDS", help="With --wait: no longer than this.")
 @dry_run_option
 @output_option()
 def submit(output: str, wait: bool, timeout_s: float | None, dry_run: bool, **asked: Any) -> int:
@@ -184,7 +182,7 @@ def submit(output: str, wait: bool, timeout_s: float | None, dry_run: bool, **as
 @click.option("--tenant", default=None, help="Only jobs of this tenant.", shell_complete=names.TENANTS)
 @click.option("--service", default=None, help="Only jobs of this service.", shell_complete=names.BE_SERVICES)
 @click.option("--state", type=click.Choice([str(state) for state in RequestState]), default=None, help="Only jobs in this state.")
-@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="Jobs at the most.")
+@click.option("--limit", type=Whole(min=1), default=50, show_default=True, help="Jobs at the most.")
 @output_option(formats=("table", "wide", "json", "yaml", "csv"))
 def list_jobs(tenant: str | None, service: str | None, state: str | None, limit: int, output: str) -> None:
     """List the latest jobs, newest first.
@@ -287,7 +285,7 @@ def cancel(key: RequestKey, output: str) -> None:
 
 @job.command()
 @click.argument("keys", metavar="JOB...", nargs=-1, required=True, type=JobId(), shell_complete=names.JOBS)
-@click.option("--timeout", "timeout_s", type=Seconds(min=0), default=None, metavar="SECONDS", help="Wait no longer than this.")
+@click.option("--timeout", "timeout_s", type=Real(min=0), default=None, metavar="SECONDS", help="Wait no longer than this.")
 @output_option()
 def wait(keys: Sequence[RequestKey], timeout_s: float | None, output: str) -> int:
     """Wait until each JOB has ended and print its exit code. The exit status is 0 if all succeeded, 1 if one did

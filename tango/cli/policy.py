@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from tango.cli import names
+from tango.cli.bounds import Real
 from tango.cli.output import ListColumn, output_option, print_mapping, print_rows, say
 from tango.errors import UsageError
 
@@ -144,7 +145,7 @@ def _identifier(name: str) -> str:
     help="Fleet to try it on (name or file).",
     shell_complete=names.FLEETS,
 )
-@click.option("--duration", type=click.FloatRange(1, 3600), default=20.0, show_default=True, help="Simulated seconds of arrivals.")
+@click.option("--duration", type=Real(1, 3600), default=20.0, show_default=True, help="Simulated seconds of arrivals.")
 @output_option()
 def check(name: str, kind: str | None, fleet_name: str, duration: float, output: str) -> None:
     """Let POLICY decide in a short simulation, where every plan is checked, and say how long its decisions take.

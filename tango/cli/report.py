@@ -7,13 +7,14 @@ from pathlib import Path
 import click
 
 from tango.cli import names
+from tango.cli.bounds import Whole
 from tango.cli.confirm import force_option, require_free_page
 from tango.cli.workloads import require_folder
 from tango.files import made_folder, write_whole
 
 
 @click.command()
-@click.argument("run_id", type=int, metavar="RUN", shell_complete=names.RUNS)
+@click.argument("run_id", type=Whole(), metavar="RUN", shell_complete=names.RUNS)
 @click.option(
     "-o", "--out", type=click.Path(path_type=Path, dir_okay=False), default=None, help="Default: the state folder's reports."
 )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tango.cli import names
+from tango.cli.bounds import Real
 from tango.cli.output import say
 
 if TYPE_CHECKING:
@@ -25,8 +26,8 @@ USAGE, REFUSED, UNREACHABLE, FAILED = 2, 3, 4, 1
 @click.option("--method", help="HTTP method. Default: POST with a body, GET without one.")
 @click.option("--data", help="Body: a text, @FILE for that of a file, or - for standard input.")
 @click.option("--header", "headers", multiple=True, metavar="NAME:VALUE", help="A header of the request. May be repeated.")
-@click.option("--timeout", "timeout_s", type=click.FloatRange(0.001, 3600), help="Seconds that the answer is waited for.")
-@click.option("--target", "target_s", type=click.FloatRange(0.001, 3600), help="Seconds within which it is wanted.")
+@click.option("--timeout", "timeout_s", type=Real(0.001, 3600), help="Seconds that the answer is waited for.")
+@click.option("--target", "target_s", type=Real(0.001, 3600), help="Seconds within which it is wanted.")
 @click.option("--key", help="Idempotency key: the same one twice is one request.")
 @click.option("--async", "is_async", is_flag=True, help="Do not wait for the answer: print the id of the request.")
 @click.option("--url", help="The gateway. Default: TANGO_GATEWAY_URL, else the first of the local stack.")
@@ -108,15 +109,21 @@ def _place(url: str | None, home: Path | None) -> tuple[str, str]:
 def _body(data: str | None) -> bytes | None:
     if data is None:
         return None
-    if data == "-":
-        return sys.stdin.buffer.read()
-    if data.startswith("@"):
-        from tango.files import usable
+    from tango.errors import RequestRejected
+    from tango.files import read_bounded, usable
+    from tango.settings.callers import MOST_BODY_KIB
 
-        path = Path(data[1:]).expanduser()
-        with usable(path, "read"):
-            return path.read_bytes()
-    return data.encode()
+    if not data.startswith("@") and data != "-":
+        return os.fsencode(data)
+    most = MOST_BODY_KIB << 10
+    path = Path("standard input" if data == "-" else data[1:])
+    with usable(path, "read"):
+        content = sys.stdin.buffer.read(most + 1) if data == "-" else read_bounded(path.expanduser(), most)
+    if len(content) > most:
+        raise RequestRejected(
+            f"{path} has more than {MOST_BODY_KIB} KiB, which no gateway takes; send the place of what is larger instead"
+        )
+    return content
 
 
 def _header(text: str) -> tuple[str, str]:

@@ -14,6 +14,7 @@ import click
 
 from tango.cli import names
 from tango.cli.amounts import SIZE, SPAN
+from tango.cli.bounds import Real, Whole
 from tango.cli.confirm import dry_run_option, require_yes, would, yes_option
 from tango.cli.output import OUTPUTS, ListColumn, duration, instant, output_option, print_mapping, print_rows, say, share
 from tango.cli.progress import RunProgress, spinner
@@ -136,31 +137,31 @@ def run() -> None:
     help="Fleet the trace is mapped on; default: the one in force.",
     shell_complete=names.FLEETS,
 )
-@click.option("--speed", default=1.0, show_default=True, help="Trace seconds per wall second.")
+@click.option("--speed", type=Real(), default=1.0, show_default=True, help="Trace seconds per wall second.")
 @click.option(
     "--seed",
-    type=click.IntRange(min=0),
+    type=Whole(min=0),
     default=0,
     show_default=True,
     help="Draws works, entry clusters and services that the trace leaves open.",
 )
 @click.option("--name", default="", help="A name to find the run by.")
 @click.option("--tenant", type=TenantName(), default="default", show_default=True, help="Whose the requests are.")
-@click.option("--from", "from_s", type=float, default=None, help="First trace second taken.")
-@click.option("--to", "to_s", type=float, default=None, help="Trace second before which to stop.")
-@click.option("--thin", "share", type=float, default=None, help="Keep each request with this probability.")
-@click.option("--work-scale", default=1.0, show_default=True, help="Multiply the works that the trace gives.")
-@click.option("--lc-work-s", type=float, default=None, help="Bring the mean LC work to this.")
-@click.option("--be-work-s", type=float, default=None, help="Bring the mean BE work to this.")
+@click.option("--from", "from_s", type=Real(), default=None, help="First trace second taken.")
+@click.option("--to", "to_s", type=Real(), default=None, help="Trace second before which to stop.")
+@click.option("--thin", "share", type=Real(), default=None, help="Keep each request with this probability.")
+@click.option("--work-scale", type=Real(), default=1.0, show_default=True, help="Multiply the works that the trace gives.")
+@click.option("--lc-work-s", type=Real(), default=None, help="Bring the mean LC work to this.")
+@click.option("--be-work-s", type=Real(), default=None, help="Bring the mean BE work to this.")
 @click.option("--format", "trace_format", default=None, help="Trace format; default: found by looking.")
 @click.option("--skip-bad", type=click.Path(path_type=Path), default=None, help="Take good rows, write bad ones with reasons here.")
 @click.option("--no-reassure", is_flag=True, help="Leave LC instances at their declared size.")
 @click.option("--follow", is_flag=True, help="Show progress until the run is done, then its figures.")
 @click.option("--wait", is_flag=True, help="The same without the progress, for scripts.")
-@click.option("--timeout", "timeout_s", type=click.FloatRange(min=0), default=None, help="Give up waiting after these seconds.")
+@click.option("--timeout", "timeout_s", type=Real(min=0), default=None, help="Give up waiting after these seconds.")
 @click.option(
     "--min-qos",
-    type=click.FloatRange(0, 1),
+    type=Real(0, 1),
     default=None,
     metavar="SHARE",
     help="Wait, and exit with 1 where fewer LC requests met their target.",
@@ -359,7 +360,7 @@ def _figures(stores: Stores, run_id: int, all_figures: bool) -> RunMetrics:
 
 
 @run.command(name="list")
-@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="Newest runs to list.")
+@click.option("--limit", type=Whole(min=1), default=50, show_default=True, help="Newest runs to list.")
 @click.option("--kind", type=click.Choice(KINDS), default=None, help="Only runs of this kind.")
 @click.option("--status", type=click.Choice([str(s) for s in STATUSES]), default=None, help="Only runs that stand so.")
 @click.option("--system", default="", help="Only runs of this system.", shell_complete=names.SYSTEMS_OF_RUNS)
@@ -412,7 +413,7 @@ def _say_saturated(host_full: Mapping[int, object], stores: Stores) -> None:
 
 
 @run.command()
-@click.argument("run_id", type=int, metavar="RUN", shell_complete=names.RUNS)
+@click.argument("run_id", type=Whole(), metavar="RUN", shell_complete=names.RUNS)
 @click.option("--figures", "all_figures", is_flag=True, help="All figures of a large run that goes on too: it takes a minute.")
 @output_option()
 def show(run_id: int, all_figures: bool, output: str) -> None:
@@ -426,7 +427,7 @@ def show(run_id: int, all_figures: bool, output: str) -> None:
 
 
 @run.command()
-@click.argument("run_ids", type=int, metavar="RUN RUN...", nargs=-1, required=True, shell_complete=names.RUNS)
+@click.argument("run_ids", type=Whole(), metavar="RUN RUN...", nargs=-1, required=True, shell_complete=names.RUNS)
 @output_option(formats=OUTPUTS)
 def compare(run_ids: tuple[int, ...], output: str) -> None:
     """Put two or more recorded runs side by side, live or simulated, with how each differs from the first.
@@ -498,8 +499,8 @@ def compare(run_ids: tuple[int, ...], output: str) -> None:
 
 
 @run.command()
-@click.argument("run_id", type=int, metavar="RUN", shell_complete=names.RUNS)
-@click.option("--timeout", "timeout_s", type=click.FloatRange(min=0), default=None, help="Give up after these seconds.")
+@click.argument("run_id", type=Whole(), metavar="RUN", shell_complete=names.RUNS)
+@click.option("--timeout", "timeout_s", type=Real(min=0), default=None, help="Give up after these seconds.")
 @output_option()
 def follow(run_id: int, timeout_s: float | None, output: str) -> int:
     """Watch a RUN until it is done, then show its figures. Exits with 124 if it is not done by then.
@@ -512,11 +513,9 @@ def follow(run_id: int, timeout_s: float | None, output: str) -> int:
 
 
 @run.command()
-@click.argument("run_id", type=int, metavar="RUN", shell_complete=names.RUNS)
+@click.argument("run_id", type=Whole(), metavar="RUN", shell_complete=names.RUNS)
 @click.option("--wait", is_flag=True, help="Wait until nothing of it is left.")
-@click.option(
-    "--timeout", "timeout_s", type=click.FloatRange(min=0), default=None, help="With --wait: no longer than these seconds."
-)
+@click.option("--timeout", "timeout_s", type=Real(min=0), default=None, help="With --wait: no longer than these seconds.")
 @dry_run_option
 def cancel(run_id: int, wait: bool, timeout_s: float | None, dry_run: bool) -> None:
     """Cancel a RUN: nothing of it is started any more, and what is not finished is given up in the background, pods and all.
@@ -556,7 +555,7 @@ def cancel(run_id: int, wait: bool, timeout_s: float | None, dry_run: bool) -> N
 
 
 @run.command()
-@click.argument("run_id", type=int, metavar="RUN", shell_complete=names.RUNS)
+@click.argument("run_id", type=Whole(), metavar="RUN", shell_complete=names.RUNS)
 @click.option("--state", default=None, help="Only requests in this state, e.g. failed.")
 @click.option("--class", "service_class", type=click.Choice(("lc", "be")), default=None, help="Only requests of this class.")
 @click.option("--service", default="", help="Only requests of this service.", shell_complete=names.SERVICES)
@@ -571,7 +570,7 @@ def cancel(run_id: int, wait: bool, timeout_s: float | None, dry_run: bool) -> N
 )
 @click.option("--late", is_flag=True, help="Only LC requests that missed their target.")
 @click.option("--slowest", is_flag=True, help="In order of latency, the longest first.")
-@click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True, help="Requests at the most.")
+@click.option("--limit", type=Whole(min=1), default=100, show_default=True, help="Requests at the most.")
 @output_option(formats=OUTPUTS)
 def requests(
     run_id: int,
@@ -620,7 +619,7 @@ def requests(
 
 
 @run.command()
-@click.argument("run_id", type=int, metavar="RUN", shell_complete=names.RUNS)
+@click.argument("run_id", type=Whole(), metavar="RUN", shell_complete=names.RUNS)
 @dry_run_option
 @yes_option
 def delete(run_id: int, dry_run: bool, yes: bool) -> None:
@@ -647,7 +646,7 @@ def delete(run_id: int, dry_run: bool, yes: bool) -> None:
 @run.command()
 @click.option(
     "--keep",
-    type=click.IntRange(min=0),
+    type=Whole(min=0),
     default=None,
     help="Newest finished runs of each kind that stay in any case.  [default: 20; 0 with --older-than or --keep-bytes]",
 )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tango.cli import names
-from tango.cli.bounds import Seconds
+from tango.cli.bounds import Real
 from tango.cli.confirm import dry_run_option, would
 from tango.cli.output import ListColumn, output_option, print_mapping, print_rows, say
 from tango.cli.refusals import columns_for, rows_of, told
@@ -72,9 +72,7 @@ def service() -> None:
     help="YAML with one or more services; - is standard input.",
 )
 @click.option("--wait", is_flag=True, help="Wait until all instances of the LC services are ready, and say what keeps them.")
-@click.option(
-    "--timeout", "timeout_s", type=Seconds(min=0), default=None, metavar="SECONDS", help="With --wait: no longer than this."
-)
+@click.option("--timeout", "timeout_s", type=Real(min=0), default=None, metavar="SECONDS", help="With --wait: no longer than this.")
 @dry_run_option
 def apply(path: Path, wait: bool, timeout_s: float | None, dry_run: bool) -> None:
     """Declare or change the services of a file. With --wait the exit status is 124 if they are not ready in time.

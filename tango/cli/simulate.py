@@ -8,6 +8,7 @@ import click
 
 from tango.analysis.compared_metrics import SHARES
 from tango.cli import names
+from tango.cli.bounds import Whole
 from tango.cli.checkpoint_files import checkpoints_of
 from tango.cli.output import ListColumn, output_option, print_mapping, print_rows, say, share
 from tango.cli.progress import progress, slow_start
@@ -46,7 +47,7 @@ SERVICE_COLUMNS = (
     help="A system, or a mix LC/BE/SHARING.",
     shell_complete=names.SYSTEMS,
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Draws all that the trace leaves open.")
+@click.option("--seed", type=Whole(min=0), default=0, show_default=True, help="Draws all that the trace leaves open.")
 @click.option("--resample", is_flag=True, help="Draw the arrivals of trace files anew from their blocks, as `compare` does.")
 @workload_options
 @rule_options
@@ -54,7 +55,7 @@ SERVICE_COLUMNS = (
 @click.option(
     "--run",
     "run_id",
-    type=int,
+    type=Whole(),
     help="Replay a recorded live run's requests on its fleet, and show both.",
     shell_complete=names.RUNS,
 )

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import click
 
 from tango.cli import names
+from tango.cli.bounds import Real, Whole
 from tango.cli.output import ListColumn, output_option, print_pieces, print_rows, say
 from tango.domain.near_names import near_name
 from tango.errors import RequestRejected, UsageError
@@ -34,7 +35,7 @@ class _QueryCommand(click.Command):
 @click.option(
     "--run",
     "run_id",
-    type=click.IntRange(min=1),
+    type=Whole(min=1),
     default=None,
     help="Of an @query: the run; default: the newest.",
     shell_complete=names.RUNS,
@@ -44,14 +45,14 @@ class _QueryCommand(click.Command):
 @click.option(
     "--timeout",
     "timeout_s",
-    type=click.FloatRange(0.1, 3600),
+    type=Real(0.1, 3600),
     default=30.0,
     show_default=True,
     help="Statement timeout in seconds.",
 )
 @click.option(
     "--limit",
-    type=click.IntRange(min=1),
+    type=Whole(min=1),
     default=None,
     help=f"Most rows to print.  [default: {TABLE_ROWS:,} in a table, else all]",
 )

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tango.cli import names
+from tango.cli.bounds import Real, Whole
 from tango.cli.output import ListColumn, output_option, print_mapping, print_rows, say
 from tango.cli.progress import Advance, progress
 from tango.files import usable
@@ -58,14 +59,14 @@ home_option = click.option(
 )
 @click.option(
     "--simulators",
-    type=click.IntRange(min=0),
+    type=Whole(min=0),
     default=1,
     show_default=True,
     help="Workers that simulate for `tango compare --on celery`; they give way to the live ones.",
 )
 @click.option(
     "--line-rtt-ms",
-    type=click.FloatRange(0, 60_000),
+    type=Real(0, 60_000),
     help="Put an emulated line of this round-trip time between the centre and the clusters, each with a broker of its own.",
 )
 @click.option("--only", type=click.Choice(("store",)), help="The database alone, to look at runs of before.")
@@ -248,9 +249,7 @@ def env(home: Path | None, cluster: str | None, output: str) -> None:
 @click.option(
     "--cluster", required=True, help="The cluster whose queues `lc` and `exec` the page is to show.", shell_complete=names.CLUSTERS
 )
-@click.option(
-    "--port", type=click.IntRange(0, 65535), default=0, show_default=True, help="TCP port on 127.0.0.1; 0: any free port."
-)
+@click.option("--port", type=Whole(0, 65535), default=0, show_default=True, help="TCP port on 127.0.0.1; 0: any free port.")
 @home_option
 def flower(cluster: str, port: int, home: Path | None) -> None:
     """Show the workers of a cluster that has a broker of its own: run a Flower for it in the foreground, until Ctrl-C.
@@ -284,8 +283,8 @@ def flower(cluster: str, port: int, home: Path | None) -> None:
 
 @click.command()
 @click.option("--mode", type=click.Choice(["open", "stall", "swallow", "cut"]), help="What becomes of what goes over it.")
-@click.option("--rtt-ms", type=click.FloatRange(0, 60_000), help="Its round-trip time.")
-@click.option("--mbit", type=click.FloatRange(0, 1e6), help="Its bandwidth in Mbit/s; 0: without a limit.")
+@click.option("--rtt-ms", type=Real(0, 60_000), help="Its round-trip time.")
+@click.option("--mbit", type=Real(0, 1e6), help="Its bandwidth in Mbit/s; 0: without a limit.")
 @home_option
 @output_option()
 def line(mode: str | None, rtt_ms: float | None, mbit: float | None, home: Path | None, output: str) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tango.cli import names
+from tango.cli.bounds import Whole
 from tango.cli.confirm import dry_run_option, require_yes, would, yes_option
 from tango.cli.output import ListColumn, instant, output_option, print_mapping, print_rows
 
@@ -82,7 +83,7 @@ def list_tokens(output: str) -> None:
 
 
 @token.command()
-@click.argument("number", type=click.IntRange(min=1), metavar="TOKEN", shell_complete=names.TOKENS)
+@click.argument("number", type=Whole(min=1), metavar="TOKEN", shell_complete=names.TOKENS)
 @dry_run_option
 @yes_option
 def revoke(number: int, dry_run: bool, yes: bool) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tango.cli.bounds import Real
 from tango.cli.output import plain, print_mapping, stdout_console
 from tango.errors import StoreError, StoreUnavailable, UsageError
 
@@ -33,9 +34,7 @@ STEPS = {"up": -1, "down": 1, "page up": -20, "page down": 20, "k": -1, "j": 1}
 
 @click.command()
 @click.option("--once", is_flag=True, help="Print one picture, and end.")
-@click.option(
-    "--every", "every_s", type=click.FloatRange(0.2, 60.0), default=1.0, show_default=True, help="Seconds between two looks."
-)
+@click.option("--every", "every_s", type=Real(0.2, 60.0), default=1.0, show_default=True, help="Seconds between two looks.")
 @click.option(
     "-o", "--output", type=click.Choice(["screen", "json", "yaml"]), default="screen", show_default=True, help="How to print."
 )

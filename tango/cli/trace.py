@@ -10,6 +10,7 @@ import click
 from click.core import ParameterSource
 
 from tango.cli import names
+from tango.cli.bounds import Real, Whole
 from tango.cli.confirm import force_option, require_free
 from tango.cli.output import output_option, print_mapping, say
 from tango.cli.progress import progress
@@ -44,24 +45,22 @@ _out = click.option(
 )
 _lc_load_share = click.option(
     "--lc-load-share",
-    type=click.FloatRange(0.0, 1.0),
+    type=Real(0.0, 1.0),
     default=LC_LOAD_SHARE,
     show_default=True,
     metavar="S",
     help="Part of the load that LC offers.",
 )
-_hotspots = click.option(
-    "--hotspots", type=click.IntRange(min=1), metavar="K", help="Clusters that are hot at a time; they change."
-)
+_hotspots = click.option("--hotspots", type=Whole(min=1), metavar="K", help="Clusters that are hot at a time; they change.")
 _hotspot_factor = click.option(
     "--hotspot-factor",
-    type=click.FloatRange(1.0),
+    type=Real(1.0),
     default=FACTOR,
     show_default=True,
     metavar="F",
     help="Arrivals at a hot cluster over those at another.",
 )
-_seed = click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Equal seeds give equal bytes.")
+_seed = click.option("--seed", type=Whole(min=0), default=0, show_default=True, help="Equal seeds give equal bytes.")
 
 
 @click.group()
@@ -97,13 +96,13 @@ def info(files: tuple[str, ...], format_: str | None, skip_bad: Path | None, fle
 @_format
 @_skip_bad
 @click.option(
-    "--from", "from_s", type=float, default=0.0, metavar="S", help="Drop arrivals before this trace second, which becomes zero."
+    "--from", "from_s", type=Real(), default=0.0, metavar="S", help="Drop arrivals before this trace second, which becomes zero."
 )
-@click.option("--to", "to_s", type=float, default=float("inf"), metavar="S", help="Drop arrivals from this trace second on.")
-@click.option("--thin", "share", type=float, metavar="P", help="Keep each request with this probability.")
-@click.option("--work-scale", type=float, default=1.0, metavar="X", help="Multiply known CPU works.")
-@click.option("--lc-work-s", type=float, metavar="S", help="Rescale known LC works to this mean.")
-@click.option("--be-work-s", type=float, metavar="S", help="Rescale known BE works to this mean.")
+@click.option("--to", "to_s", type=Real(), metavar="S", help="Drop arrivals from this trace second on.")
+@click.option("--thin", "share", type=Real(), metavar="P", help="Keep each request with this probability.")
+@click.option("--work-scale", type=Real(), default=1.0, metavar="X", help="Multiply known CPU works.")
+@click.option("--lc-work-s", type=Real(), metavar="S", help="Rescale known LC works to this mean.")
+@click.option("--be-work-s", type=Real(), metavar="S", help="Rescale known BE works to this mean.")
 @click.option(
     "--forget", "names", type=click.Choice(("service", "cluster")), multiple=True, help="Drop names; mapping assigns them."
 )
@@ -131,14 +130,14 @@ def convert(files: tuple[str, ...], out: Path, output: str, **options: Any) -> N
 
 @trace.command("generate")
 @click.argument("pattern", type=click.Choice(PATTERNS))
-@click.option("--rate", type=float, default=50.0, show_default=True, metavar="R", help="Requests per second, LC and BE together.")
-@click.option("--load", type=float, metavar="L", help="In place of --rate: offered CPU work over the CPU of the fleet.")
+@click.option("--rate", type=Real(), default=50.0, show_default=True, metavar="R", help="Requests per second, LC and BE together.")
+@click.option("--load", type=Real(), metavar="L", help="In place of --rate: offered CPU work over the CPU of the fleet.")
 @_lc_load_share
-@click.option("--duration", type=float, default=60.0, show_default=True, metavar="S", help="Seconds of trace time.")
-@click.option("--clusters", type=click.IntRange(min=1), help="Entry clusters; by default all of the fleet, or 3.")
-@click.option("--lc-share", type=click.FloatRange(0.0, 1.0), default=0.7, show_default=True, help="Share of LC requests, by count.")
-@click.option("--lc-work-s", type=float, metavar="S", help="Mean LC work in CPU-seconds; by default the fleet's, or 0.04.")
-@click.option("--be-work-s", type=float, metavar="S", help="Mean BE work in CPU-seconds; by default the fleet's, or 3.")
+@click.option("--duration", type=Real(), default=60.0, show_default=True, metavar="S", help="Seconds of trace time.")
+@click.option("--clusters", type=Whole(min=1), help="Entry clusters; by default all of the fleet, or 3.")
+@click.option("--lc-share", type=Real(0.0, 1.0), default=0.7, show_default=True, help="Share of LC requests, by count.")
+@click.option("--lc-work-s", type=Real(), metavar="S", help="Mean LC work in CPU-seconds; by default the fleet's, or 0.04.")
+@click.option("--be-work-s", type=Real(), metavar="S", help="Mean BE work in CPU-seconds; by default the fleet's, or 3.")
 @click.option(
     "--fleet",
     help="Fleet (name or file) that names clusters and services; without it they are assigned at submit.",
@@ -206,13 +205,13 @@ def generate_(pattern: str, out: Path, output: str, **options: Any) -> None:
     help="Fleet (name or file) whose clusters the requests enter and whose services they are of.",
     shell_complete=names.FLEETS,
 )
-@click.option("--load", type=float, metavar="L", help="Offered CPU work over the CPU of the fleet; by default as the files are.")
+@click.option("--load", type=Real(), metavar="L", help="Offered CPU work over the CPU of the fleet; by default as the files are.")
 @_lc_load_share
-@click.option("--duration", type=float, default=300.0, show_default=True, metavar="S", help="Seconds of trace time.")
+@click.option("--duration", type=Real(), default=300.0, show_default=True, metavar="S", help="Seconds of trace time.")
 @click.option(
-    "--from", "from_s", type=float, default=0.0, metavar="S", help="Begin so many seconds after the files' first arrival."
+    "--from", "from_s", type=Real(), default=0.0, metavar="S", help="Begin so many seconds after the files' first arrival."
 )
-@click.option("--be-from", "be_from_s", type=float, metavar="S", help="The same for BE files of their own.")
+@click.option("--be-from", "be_from_s", type=Real(), metavar="S", help="The same for BE files of their own.")
 @click.option("--as-recorded", is_flag=True, help="Keep the order of arrivals; by default the seed draws blocks of them anew.")
 @_hotspots
 @_hotspot_factor

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tango.cli import names
+from tango.cli.bounds import Real, Whole
 from tango.cli.output import output_option, print_mapping, say
 from tango.cli.progress import Advance, progress, slow_start
 from tango.cli.workloads import fleet_text, require_folder
@@ -49,20 +50,16 @@ COMPILING = "Compiling the simulator: once after an installation, for about a mi
 )
 @click.option("--load", "loads", metavar="LOW[,HIGH]", help="Offered CPU work over the fleet's CPU.  [default: drawn]")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The checkpoint to write.")
-@click.option("--steps", type=click.IntRange(min=1), help="End after so many steps: BE ticks of runs, or LC decisions.")
-@click.option("--cpu-minutes", type=click.FloatRange(min=0, min_open=True), help="End after so much CPU time of all processes.")
-@click.option(
-    "--minutes", type=click.FloatRange(min=0, min_open=True), help="End by the clock, validation included, over all resumptions."
-)
-@click.option(
-    "--iterations", type=click.IntRange(min=1), help="End after so many.  [default: those over which the learning rate falls]"
-)
-@click.option("--seed", type=int, default=1, show_default=True, help="Draws all; 0 to 999999.")
-@click.option("-j", "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Processes that simulate episodes.")
+@click.option("--steps", type=Whole(min=1), help="End after so many steps: BE ticks of runs, or LC decisions.")
+@click.option("--cpu-minutes", type=Real(min=0, min_open=True), help="End after so much CPU time of all processes.")
+@click.option("--minutes", type=Real(min=0, min_open=True), help="End by the clock, validation included, over all resumptions.")
+@click.option("--iterations", type=Whole(min=1), help="End after so many.  [default: those over which the learning rate falls]")
+@click.option("--seed", type=Whole(), default=1, show_default=True, help="Draws all; 0 to 999999.")
+@click.option("-j", "--jobs", type=Whole(min=1), default=1, show_default=True, help="Processes that simulate episodes.")
 @click.option(
     "--device", type=click.Choice(("auto", "cpu", "cuda")), default="auto", show_default=True, help="Where networks are updated."
 )
-@click.option("--hidden", type=click.IntRange(1, 1024), help="Width of the network.  [default: 32]")
+@click.option("--hidden", type=Whole(1, 1024), help="Width of the network.  [default: 32]")
 @click.option(
     "--set", "changes", multiple=True, metavar="NAME=VALUE", help="Any other figure of the training, such as episode_s=60."
 )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tango.cli import names
+from tango.cli.bounds import Real, Whole
 from tango.cli.confirm import force_option, require_free
 from tango.cli.output import ListColumn, output_option, print_rows, say, share
 from tango.cli.progress import progress
@@ -51,10 +52,10 @@ def _load(text: str) -> float:
 )
 @click.option("--patterns", default="p1,p2,p3", show_default=True, help="Workloads.", shell_complete=names.PATTERN_LISTS)
 @click.option("--loads", default="0.8,1.0", show_default=True, help="Offered loads of each pattern.")
-@click.option("--duration", type=click.FloatRange(min=10), default=90.0, show_default=True, help="Seconds of arrivals.")
-@click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Training seeds, from 1 on.")
-@click.option("--evaluations", type=click.IntRange(min=1), default=16, show_default=True, help="Choices tried for each system.")
-@click.option("-j", "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Processes.")
+@click.option("--duration", type=Real(min=10), default=90.0, show_default=True, help="Seconds of arrivals.")
+@click.option("--seeds", type=Whole(min=1), default=1, show_default=True, help="Training seeds, from 1 on.")
+@click.option("--evaluations", type=Whole(min=1), default=16, show_default=True, help="Choices tried for each system.")
+@click.option("-j", "--jobs", type=Whole(min=1), default=1, show_default=True, help="Processes.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write what was found here.")
 @force_option
 @output_option()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tango.cli.bounds import Whole
 from tango.cli.output import ListColumn, output_option, print_rows, say
 from tango.cli.progress import progress, slow_start
 from tango.cli.simulate import COMPILING
@@ -42,8 +43,8 @@ COLUMNS = (
 
 @click.command()
 @click.argument("words", metavar="[GROUP]...", nargs=-1)
-@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Draws arrivals, works and choices.")
-@click.option("-j", "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Processes.")
+@click.option("--seed", type=Whole(min=0), default=1, show_default=True, help="Draws arrivals, works and choices.")
+@click.option("-j", "--jobs", type=Whole(min=1), default=1, show_default=True, help="Processes.")
 @output_option(formats=("table", "wide", "json", "yaml", "csv"))
 def validate(words: tuple[str, ...], seed: int, jobs: int, output: str) -> None:
     """Compare what the simulator's engine gives with what queueing theory says, cell by cell.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from tango.cli import names
+from tango.cli.bounds import Real, Whole
 from tango.cli.trace_files import one_source, say_notes
 from tango.errors import UsageError
 
@@ -43,26 +44,22 @@ def workload_options(function: _F) -> _F:
                 "--load",
                 "loads",
                 multiple=True,
-                type=click.FloatRange(min=0, min_open=True),
+                type=Real(min=0, min_open=True),
                 help=f"Offered CPU work over the fleet's CPU; default: as the files are, {DEFAULT_LOAD} for patterns.",
             ),
-            click.option(
-                "--lc-load-share", type=click.FloatRange(0, 1), default=0.4, show_default=True, help="LC's part of the load."
-            ),
+            click.option("--lc-load-share", type=Real(0, 1), default=0.4, show_default=True, help="LC's part of the load."),
             click.option(
                 "--duration",
-                type=click.FloatRange(min=0, min_open=True),
+                type=Real(min=0, min_open=True),
                 metavar="S",
                 help=f"Seconds of arrivals; default: all of the files, {DEFAULT_DURATION_S:g} for patterns.",
             ),
-            click.option(
-                "--from", "from_s", type=click.FloatRange(min=0), default=0.0, metavar="S", help="Begin here in the files."
-            ),
-            click.option("--be-from", "be_from_s", type=click.FloatRange(min=0), metavar="S", help="The same for --be-trace."),
-            click.option("--hotspots", type=click.IntRange(min=0), default=0, help="Clusters with a flash crowd; they change."),
+            click.option("--from", "from_s", type=Real(min=0), default=0.0, metavar="S", help="Begin here in the files."),
+            click.option("--be-from", "be_from_s", type=Real(min=0), metavar="S", help="The same for --be-trace."),
+            click.option("--hotspots", type=Whole(min=0), default=0, help="Clusters with a flash crowd; they change."),
             click.option(
                 "--hotspot-factor",
-                type=click.FloatRange(min=1),
+                type=Real(min=1),
                 default=5.0,
                 show_default=True,
                 help="Arrivals at a cluster with a flash crowd over those at another.",
@@ -122,14 +119,12 @@ def rule_options(function: _F) -> _F:
                 help="Another checkpoint of the learned BE policy: a file, or registered.",
             ),
             SHARING_OPTION,
-            click.option("--beta", multiple=True, type=click.FloatRange(min=0), help="Interference; default: the fleet's."),
-            click.option(
-                "--staleness", multiple=True, type=click.FloatRange(min=0), help="Age of remote state, s; default: the fleet's."
-            ),
-            click.option("--window", type=click.FloatRange(min=0.001), help="LC dispatch window, s.  [default: 0.1]"),
-            click.option("--tick", type=click.FloatRange(min=0.01), help="BE placement tick, s.  [default: 1]"),
-            click.option("--mtbf", type=click.FloatRange(min=0), help="Mean seconds between failures of a node; 0: none fails."),
-            click.option("--mttr", type=click.FloatRange(min=0), help="Mean seconds until a failed node is back."),
+            click.option("--beta", multiple=True, type=Real(min=0), help="Interference; default: the fleet's."),
+            click.option("--staleness", multiple=True, type=Real(min=0), help="Age of remote state, s; default: the fleet's."),
+            click.option("--window", type=Real(min=0.001), help="LC dispatch window, s.  [default: 0.1]"),
+            click.option("--tick", type=Real(min=0.01), help="BE placement tick, s.  [default: 1]"),
+            click.option("--mtbf", type=Real(min=0), help="Mean seconds between failures of a node; 0: none fails."),
+            click.option("--mttr", type=Real(min=0), help="Mean seconds until a failed node is back."),
             click.option("--no-charge-decisions", is_flag=True, help="Let decisions take no simulated time."),
             click.option("--untuned", is_flag=True, help="Default parameters instead of those that `tango tune` found."),
             click.option(

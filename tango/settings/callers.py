@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from tango.settings.bounds import LONGEST_S, within
 
+MOST_BODY_KIB = 1 << 20
+"""Largest body in KiB that a gateway can be told to take, 1 GiB: it is held in memory whole."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallSettings:
@@ -122,7 +125,8 @@ class GatewaySettings:
     def __post_init__(self) -> None:
         within(self, 0.0, 1.0, "accept_window_s")
         within(self, 1, 100_000, "accept_limit", "head_lines", "max_waiting", "max_waiting_of_tenant", "max_connections")
-        within(self, 1, 1 << 20, "body_kib", "bodies_mib", "line_bytes")
+        within(self, 1, MOST_BODY_KIB, "body_kib")
+        within(self, 1, 1 << 20, "bodies_mib", "line_bytes")
         within(self, 0.0, 3600.0, "head_within_s", "body_within_s", "taken_within_s", above=True)
         within(self, 0.0, 3600.0, "look_every_s", "view_every_s", "view_idle_s", above=True)
         within(self, 0.0, 3600.0, "retry_after_s", "drain_s", "place_within_s")

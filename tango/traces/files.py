@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import glob
 import os
@@ -22,6 +23,8 @@ STDIN = Path("-")
 """Stands for standard input, as in most commands."""
 
 _PARQUET = b"PAR1"
+_OF_16_OR_32_BITS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
+"""What such texts begin with; UTF-32 in little-endian order begins as UTF-16 does."""
 
 
 class Form(Enum):
@@ -115,11 +118,24 @@ def read_content(path: Path, *, salvage: bool = False) -> Content:
             raise BadRows([row], remedy="--skip-bad FILE takes the rows before the cut")
         data = data[: data.rfind(b"\n") + 1]
     data = data.removeprefix(b"\xef\xbb\xbf")
+    if not data.startswith(_PARQUET):
+        _require_lines_of_utf8(data, file)
     if data.endswith((b"\n\n", b"\n\r\n")):
         data = data.rstrip(b"\r\n")
     if not data.strip():
         raise file_refused(file, "an empty file", "rows of a trace")
     return Content(file, data, found.cut, found.whole)
+
+
+def _require_lines_of_utf8(data: bytes, file: str) -> None:
+    """Raises: BadRows for text in UTF-16 or UTF-32, as Windows writes it, and for lines that end in carriage returns alone."""
+    head = data[:READ_AT_ONCE]
+    zeros = sorted((head[0::2].count(0), head[1::2].count(0)))
+    # Without a mark at its beginning, most of one byte of two are zero and none of the other.
+    if head.startswith(_OF_16_OR_32_BITS) or (4 * zeros[1] > len(head) and not zeros[0]):
+        raise file_refused(file, "text in UTF-16 or UTF-32", "UTF-8; `iconv -f UTF-16 -t UTF-8 FILE` makes it from UTF-16")
+    if b"\r" in head and b"\n" not in data:
+        raise file_refused(file, "lines that end in carriage returns alone", "line feeds; `tr '\\r' '\\n' < FILE` makes them")
 
 
 def _raw(path: Path) -> bytes | None:

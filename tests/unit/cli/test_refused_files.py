@@ -54,6 +54,7 @@ def test_a_file_that_is_refused_is_no_matter_of_usage(
         "cluster check edge --kubeconfig {file} --context edge",
         "simulate p3 --fleet single --checkpoint {file}.pt",
         "apiserver --port 0 --token-file /dev/zero --data-dir {folder}",
+        "request web --data @/dev/zero --url http://127.0.0.1:1",
     ],
 )
 def test_a_device_without_end_is_read_no_further_than_a_file_may_be_long(
@@ -61,6 +62,8 @@ def test_a_device_without_end_is_read_no_further_than_a_file_may_be_long(
 ) -> None:
     """Also the one that a kubeconfig names; whoever reads it to its end takes all memory that there is."""
     monkeypatch.setenv("TANGO_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("TANGO_TOKEN", "t")
+    monkeypatch.setattr("tango.settings.callers.MOST_BODY_KIB", 1024)  # in place of 1 GiB, which two tests at once need not take
     for ending in (".yaml", ".pt"):
         (tmp_path / f"given{ending}").symlink_to("/dev/zero")
     (tmp_path / "given").write_text(

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
+from tango.cli.bounds import Real, Whole
 from tango.cli.main import cli
 from tango.errors import UsageError
+from tests.unit.cli.test_help import commands
 
 
 @pytest.mark.parametrize(
@@ -41,6 +44,24 @@ def test_a_number_out_of_bounds_is_refused_at_the_door(line: str) -> None:
 
     assert done.exit_code == 2
     assert "Invalid value for '--" in done.output
+
+
+def test_every_number_of_every_command_is_finite_and_fits_into_the_database() -> None:
+    """Or it is refused with the name of its option: PostgreSQL would only say that a bigint is out of range, and NaN passes bounds."""
+    plain = [
+        f"{words} {parameter.name}"
+        for words, command in commands()
+        for parameter in command.params
+        if isinstance(parameter.type, (click.types.IntParamType, click.types.FloatParamType, click.IntRange, click.FloatRange))
+        and not isinstance(parameter.type, (Real, Whole))
+    ]
+
+    assert not plain
+    with pytest.raises(click.BadParameter, match="it has 31 digits; at most 9223372036854775807 was expected"):
+        Whole(min=1).convert(str(10**30), None, None)
+    for text in ("nan", "inf", "1e999"):
+        with pytest.raises(click.BadParameter, match="is no finite number"):
+            Real(min=0).convert(text, None, None)
 
 
 @pytest.mark.parametrize("name", ["Bad_Name", "-edge", "edge.7", "e" * 64])

@@ -216,6 +216,21 @@ def test_an_empty_file_is_refused(tmp_path: Path, content: bytes) -> None:
     assert "found an empty file, expected rows of a trace" in str(_refused(_file(tmp_path, content)))
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_text_in_another_encoding_is_refused_by_its_name(tmp_path: Path, encoding: str) -> None:
+    """As Windows writes it, with a byte order mark or without one; the message has the command that makes UTF-8 of it."""
+    found = str(_refused(_file(tmp_path, OWN.encode(encoding)), skip_bad=True))
+
+    assert "found text in UTF-16 or UTF-32, expected UTF-8; `iconv -f UTF-16 -t UTF-8 FILE`" in found
+
+
+def test_lines_that_end_in_carriage_returns_alone_are_refused_by_their_name(tmp_path: Path) -> None:
+    """As old spreadsheets write them: the whole file would be one line."""
+    found = str(_refused(_file(tmp_path, OWN.replace("\n", "\r").encode()), skip_bad=True))
+
+    assert "found lines that end in carriage returns alone, expected line feeds" in found
+
+
 def test_a_missing_file_a_folder_and_a_pattern_without_match_are_refused(tmp_path: Path) -> None:
     """What is no file is said to be none."""
     assert "found no such file" in str(_refused(tmp_path / "none.csv"))
@@ -329,10 +344,3 @@ def test_what_arrow_would_take_as_it_is_is_refused_all_the_same(tmp_path: Path, 
     refused = _refused(path).rows[0]
 
     assert (refused.line, refused.found) == (3, found)
-
-
-def test_line_ends_of_carriage_returns_alone_are_refused_with_what_is_expected(tmp_path: Path) -> None:
-    """The whole file is one line then, and its first line no header."""
-    refused = _refused(_file(tmp_path, "arrival_s,class\r0.5,lc\r"))
-
-    assert (refused.rows[0].line, refused.rows[0].expected) == (1, "a header with the columns arrival_s, class")
