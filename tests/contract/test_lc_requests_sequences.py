@@ -3,6 +3,7 @@ and what a centre is shipped is what the journal has."""
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -53,10 +54,9 @@ ends = st.lists(
 class InStep(RuleBasedStateMachine):
     """A cluster's keeper, workers and agent that come in any order, with what they read at any time before."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, path: Path) -> None:
         super().__init__()
-        self.folder = folder
-        self.path = folder / f"{len(list(folder.iterdir()))}.db"
+        self.path = path
         self.real = sqlite_journal_world(self.path, store=SMALL)
         self.fake = memory_journal_world()
         self.accepted: dict[int, int] = {}
@@ -286,4 +286,5 @@ def test_any_sequence_keeps_the_books(tmp_path: Path) -> None:
         suppress_health_check=list(HealthCheck),
         print_blob=True,
     )
-    run_state_machine_as_test(lambda: InStep(tmp_path), settings=checks)
+    numbers = itertools.count()
+    run_state_machine_as_test(lambda: InStep(tmp_path / f"{next(numbers)}.db"), settings=checks)

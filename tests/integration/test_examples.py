@@ -143,7 +143,7 @@ def test_another_celery_application_sends_a_picture_and_fetches_the_answer(stack
 
 def test_a_job_that_saves_its_state_goes_on_where_it_was_evicted(stack: LiveStack, tmp_path: Path) -> None:
     """Evicted, it saves within its grace period and loses nothing; the next attempt begins there and counts the same primes."""
-    below, primes = 3_000_000, 216_816
+    below, primes = 1_800_000, 135_072
     done = stack.tango("job", "submit", "--service", "count-primes", "--", "--below", str(below), "--state", str(tmp_path))
     assert done.returncode == 0, done.stderr
     job = done.stdout.strip()

@@ -315,13 +315,16 @@ def test_a_service_that_never_becomes_ready_takes_nothing_that_is_waited_for(
     sent = tango.send("never")
     waits = tango.state(sent)["state"]
     tango.withdraw(sent)
+    withdrawn = until(
+        lambda: (found := row(stack, sent)[:2])[0] == "cancelled" and found
+    )  # so far a live request needs the service
     deleted = stack.tango("service", "delete", "never")
 
     assert (applied.returncode, "0 of 2 instances ready" in applied.stderr) == (124, True), applied.stderr
     assert (error.value.status, error.value.word) == (503, "no-instance")
     assert rows == [(0,)]
     assert waits == "released"
-    assert row(stack, sent)[:2] == ("cancelled", "cancelled-by-user")
+    assert withdrawn == ("cancelled", "cancelled-by-user")
     assert deleted.returncode == 0, deleted.stderr
 
 

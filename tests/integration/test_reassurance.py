@@ -1,4 +1,4 @@
-"""QoS re-assurance on a running stack: a load step on one node, with either rule and without any."""
+"""QoS re-assurance on a running stack: a load step on one node, with either rule and, in the long suite, without any."""
 
 from __future__ import annotations
 
@@ -105,6 +105,7 @@ def test_under_burst_the_node_is_there_before_the_step_comes(stack: LiveStack, l
     assert stack.rows("SELECT pod FROM instance WHERE service = 'web'") == pods
 
 
+@pytest.mark.long
 def test_without_reassurance_the_same_step_stays_lost(stack: LiveStack, load_step: Path) -> None:
     """With `--no-reassure` the instance keeps half a core, and nearly nothing of the end of the step is in time."""
     run_id = stack.submit(load_step, "--no-reassure")

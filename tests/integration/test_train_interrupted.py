@@ -109,7 +109,8 @@ def untimed(out: Path) -> list[dict[str, object]]:
     return [{name: value for name, value in row.items() if name not in BY_THE_CLOCK} for row in rows(out)]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_training_says_how_to_go_on_and_does(start: Start, tmp_path: Path, number: signal.Signals) -> None:
     """It ends after the iteration under way, with the signal's status, no process left; resumed it gives the same files.
 

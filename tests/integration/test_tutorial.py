@@ -12,6 +12,7 @@ from tests.integration.typed import blocks, typed
 pytestmark = [pytest.mark.timeout(400)]
 
 
+@pytest.mark.long
 def test_every_command_of_the_tutorial_does_what_it_says(tmp_path: Path) -> None:
     """From an empty folder to a simulated run beside the recorded one."""
     commands = "".join(blocks((ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")))
