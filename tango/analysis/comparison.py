@@ -21,7 +21,9 @@ from tango.analysis.compared_metrics import METRICS, NOTHING, PER_SERVICE, Compa
 from tango.analysis.intervals import Paired, finite, paired_difference
 from tango.analysis.metrics import Figure, RunMetrics
 from tango.analysis.series import run_distributions, run_series
+from tango.analysis.tenant_figures import tenant_figures
 from tango.domain.outcomes import AttemptLosses, NodeSamples, RunOutcomes, ScalingEvents
+from tango.domain.tenant_shares import TenantSeries
 from tango.errors import UsageError
 
 _BE = "be_cpu_seconds_per_s"
@@ -63,6 +65,10 @@ class FinishedRun(Protocol):
     @property
     def notes(self) -> tuple[str, ...]:
         """Remarks that a reader of the figures must know, such as a fallback that decided."""
+
+    @property
+    def tenants(self) -> TenantSeries | None:
+        """What tenants held over time; None: one has all, and none is declared."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +114,8 @@ class CellResult:
     distributions: Mapping[str, Any]
     """From `tango.analysis.series.run_distributions`."""
     notes: Sequence[str] = ()
+    tenants: Sequence[Mapping[str, Figure]] = ()
+    """The `TenantFigures` of each tenant; none where one has all BE requests and none is declared."""
 
     def as_dict(self) -> dict[str, Any]:
         """The result as a JSON object."""
@@ -146,6 +154,7 @@ def cell_result(
         series=run_series(outcomes, run.losses, run.samples, run.scaling),
         distributions=run_distributions(outcomes, run.samples),
         notes=list(run.notes),
+        tenants=_plain([] if run.tenants is None else [of_one.as_dict() for of_one in tenant_figures(outcomes, run.tenants)]),
     )
 
 

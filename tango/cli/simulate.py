@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -36,6 +37,23 @@ SERVICE_COLUMNS = (
 )
 
 
+TENANT_COLUMNS = (
+    ListColumn("tenant", priority=10),
+    ListColumn("weight", justify="right", priority=8),
+    ListColumn("requests", justify="right", priority=7),
+    ListColumn("succeeded", justify="right", wide=True),
+    ListColumn("failed", justify="right", wide=True),
+    ListColumn("cpu_seconds", title="CPU-s done", justify="right", priority=8),
+    ListColumn("wait_mean_s", title="mean wait s", justify="right", priority=7),
+    ListColumn("share", show=share, justify="right", priority=10),
+    ListColumn("fair_share", show=share, justify="right", priority=10),
+    ListColumn("below", show=share, justify="right", priority=5),
+    ListColumn("withheld", show=share, justify="right", wide=True),
+    ListColumn("over_quota", show=share, justify="right", wide=True),
+    ListColumn("gave_way", justify="right", priority=6),
+)
+
+
 @click.command()
 @click.argument("trace", nargs=-1, shell_complete=names.TRACES)
 @click.option("--fleet", "fleet_name", default="demo", show_default=True, help="Fleet (name or file).", shell_complete=names.FLEETS)
@@ -51,6 +69,13 @@ SERVICE_COLUMNS = (
 @click.option("--resample", is_flag=True, help="Draw the arrivals of trace files anew from their blocks, as `compare` does.")
 @workload_options
 @rule_options
+@click.option(
+    "--tenants",
+    "tenant_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Weights and quotas of tenants, as `tango tenant apply` reads them; the trace's column `tenant` says whose a request is.",
+)
 @click.option("--no-bound", is_flag=True, help="Do not solve the offline bound.")
 @click.option(
     "--run",
@@ -66,6 +91,7 @@ def simulate(
     system_name: str,
     seed: int,
     resample: bool,
+    tenant_file: Path | None,
     no_bound: bool,
     run_id: int | None,
     output: str,
@@ -77,12 +103,17 @@ def simulate(
         tango simulate p3 --fleet paper --system tango --load 0.8 --seed 1
         tango simulate my.csv --fleet my-fleet.yaml --system load-greedy
         tango simulate p3 --lc dss-lc --be load-greedy --sharing ceres      # any mix of parts
+        tango simulate teams.csv --tenants tenants.yaml                     # what each tenant gets
     """
     if run_id is not None:
         from tango.cli.replayed import show_replayed
 
         if trace:
             raise UsageError("--run takes the requests of the run; leave TRACE out")
+        if tenant_file is not None:
+            raise UsageError(
+                "--run simulates the requests of a recorded run, of whose tenants nothing is known; leave --tenants out"
+            )
         # What was named on the command line replaces the run's own; a default does not.
         named = {name for name in ("system_name", "fleet_name") if _is_named(name)}
         show_replayed(
@@ -97,7 +128,9 @@ def simulate(
         raise UsageError("no TRACE is given, expected trace files or a pattern: p1, p2, p3, borg")
     from tango.experiments.cells import Cell
     from tango.experiments.tuning import merged, tuned_settings
+    from tango.fleets import load_tenants
 
+    tenants = () if tenant_file is None else load_tenants(tenant_file)
     variations = variations_of(options)
     systems = systems_of(system_name, options)
     workloads = workloads_of(trace, options, resample=resample)
@@ -112,8 +145,12 @@ def simulate(
         variation=variations[0][0],
         bound=not no_bound,
         checkpoint=checkpoints_of(systems, options).get(systems[0].name),
+        tenants=tenants,
     )
-    show(_run(cell), output)
+    result = _run(cell)
+    if strangers := sorted({t.name for t in tenants} - {str(row["tenant"]) for row in result.tenants}):
+        say(f"note: no BE request is of {', '.join(strangers)}; whose each is says the trace's column `tenant`")
+    show(result, output)
 
 
 def _is_named(parameter: str) -> bool:
@@ -152,6 +189,7 @@ def show(result: CellResult, output: str) -> None:
                 **figures,
                 "fleet_hash": result.fleet_hash,
                 "services": list(result.services),
+                "tenants": list(result.tenants),
                 "details": dict(result.details),
                 "notes": list(result.notes),
             },
@@ -161,3 +199,5 @@ def show(result: CellResult, output: str) -> None:
     shares = [name for name in figures if name.removesuffix("_bound") in SHARES]
     print_mapping({"scenario": result.scenario, **figures, "fleet_hash": result.fleet_hash[:12]}, output, shares=shares)
     print_rows(list(result.services), SERVICE_COLUMNS, output)
+    if result.tenants:
+        print_rows(list(result.tenants), TENANT_COLUMNS, output)

@@ -104,7 +104,11 @@ def info(files: tuple[str, ...], format_: str | None, skip_bad: Path | None, fle
 @click.option("--lc-work-s", type=Real(), metavar="S", help="Rescale known LC works to this mean.")
 @click.option("--be-work-s", type=Real(), metavar="S", help="Rescale known BE works to this mean.")
 @click.option(
-    "--forget", "names", type=click.Choice(("service", "cluster")), multiple=True, help="Drop names; mapping assigns them."
+    "--forget",
+    "names",
+    type=click.Choice(("service", "cluster", "tenant")),
+    multiple=True,
+    help="Drop names; mapping assigns services and clusters.",
 )
 @_fleet
 @_seed
@@ -122,7 +126,8 @@ def convert(files: tuple[str, ...], out: Path, output: str, **options: Any) -> N
     require_free(out, options["force"])
     reading = _read(files, options["format_"], options["skip_bad"], options["fleet"])
     changed = selection_of(options).of(reading.content, seed=options["seed"])
-    changed = forget(changed, services="service" in options["names"], clusters="cluster" in options["names"])
+    forgotten = options["names"]
+    changed = forget(changed, services="service" in forgotten, clusters="cluster" in forgotten, tenants="tenant" in forgotten)
     _write(changed, out)
     reading = dataclasses.replace(reading, content=changed)
     _show(reading, output)

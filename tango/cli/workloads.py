@@ -128,7 +128,11 @@ def rule_options(function: _F) -> _F:
             click.option("--no-charge-decisions", is_flag=True, help="Let decisions take no simulated time."),
             click.option("--untuned", is_flag=True, help="Default parameters instead of those that `tango tune` found."),
             click.option(
-                "--set", "changes", multiple=True, metavar="GROUP.NAME=VALUE", help="Any setting of lc, be, sharing or sim."
+                "--set",
+                "changes",
+                multiple=True,
+                metavar="GROUP.NAME=VALUE",
+                help="Any setting of lc, be, sharing, tenants or sim.",
             ),
         )
     ):

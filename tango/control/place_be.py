@@ -16,7 +16,6 @@ from tango.control.be_turns import BeTurns
 from tango.control.lease_holder import LeaseHolder
 from tango.control.left_waiting import be_left_waiting
 from tango.control.pressed_nodes import PressedNodes
-from tango.control.tenant_order import Considered, as_read
 from tango.control.tenant_shares import TenantShares
 from tango.control.waiting_reasons import WaitingReasons
 from tango.domain.jobs import JobEnd
@@ -36,6 +35,7 @@ from tango.ports.jobs import JobStore
 from tango.ports.leases import Fence
 from tango.ports.refusals import RefusalStore
 from tango.ports.requests import BeRequests
+from tango.scheduling.tenant_turns import Considered, as_read
 from tango.settings import BeSettings, NodeAgentSettings
 from tango.systems.be_waits import planned
 

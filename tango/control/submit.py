@@ -74,6 +74,11 @@ class Submission:
     def prepare(self, order: RunOrder) -> PreparedRun:
         """Map the trace and check the run. Raises: UsageError for a system, cluster or service that does not exist here."""
         system(order.system)
+        if others := [name for name in order.trace.named_tenants if name != order.tenant]:
+            raise UsageError(
+                f"the trace names tenants of its requests ({', '.join(others)}), and all requests of a run are one tenant's, here "
+                f"{order.tenant}: submit a file for each with --tenant, or drop the names: tango trace convert --forget tenant"
+            )
         requests = map_trace(order.trace, order.fleet, seed=order.seed, speed=order.speed)
         self._require_known(requests)
         run = NewRun(

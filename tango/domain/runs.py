@@ -14,6 +14,7 @@ from tango.domain.lifecycle import TERMINAL
 from tango.domain.plans import Spared
 from tango.domain.quantities import Amounts
 from tango.domain.requests import BePending
+from tango.domain.tenants import DEFAULT_TENANT
 from tango.errors import UsageError
 
 if TYPE_CHECKING:  # a simulation has runs and no jobs
@@ -100,9 +101,14 @@ class NewRequests:
     """Whole MiB: rounded up here, and nowhere else, so that both worlds count with what a pod's manifest can say."""
     services: tuple[str, ...]
     clusters: tuple[str, ...]
+    tenant: NDArray[np.int32] | None = None
+    """(n,) index into `tenants`: whose each request is; None: all are of the first. Live, requests of a trace are their run's tenant's."""
+    tenants: tuple[str, ...] = (DEFAULT_TENANT,)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "memory_mib", np.ceil(self.memory_mib))
+        if self.tenant is not None and len(self.tenant) != len(self.due_s):
+            raise ValueError(f"{len(self.tenant)} requests have a tenant, expected {len(self.due_s)}")
 
     def __len__(self) -> int:
         return len(self.due_s)

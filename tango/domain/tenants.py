@@ -17,11 +17,12 @@ from tango.errors import ConfigError
 DEFAULT_TENANT = "default"
 MOST_WEIGHT = 1e6
 LEAST_WEIGHT = 1e-6
+TENANT_NAME_RULE = "at most 63 of a-z, 0-9 and `-`, with a letter or digit first and last"
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
 
 
 def is_tenant_name(name: str) -> bool:
-    """Whether a tenant may have this name: at most 63 of a-z, 0-9 and `-`, with a letter or digit first and last."""
+    """Whether a tenant may have this name: `TENANT_NAME_RULE`."""
     return bool(_NAME.fullmatch(name))
 
 
@@ -43,7 +44,7 @@ class Tenant:
             raise ConfigError(f"tenant {self.name!r}: {field} is {found!r}, expected {expected}")
 
         if not is_tenant_name(self.name):
-            refuse("name", self.name, "at most 63 of a-z, 0-9 and `-`, with a letter or digit first and last")
+            refuse("name", self.name, TENANT_NAME_RULE)
         if not LEAST_WEIGHT <= self.weight <= MOST_WEIGHT:
             refuse("weight", self.weight, f"a number from {LEAST_WEIGHT:g} to {MOST_WEIGHT:g}")
         if list(self.quota) != sorted(dict(self.quota).items()):

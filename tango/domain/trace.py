@@ -31,6 +31,9 @@ class Trace:
     memory_mib: NDArray[np.float64]
     services: tuple[str, ...]
     clusters: tuple[str, ...]
+    tenant: NDArray[np.int32] | None = None
+    """Index into `tenants`: whose each request is; None: the trace names no tenant."""
+    tenants: tuple[str, ...] = ("",)
     source: str = ""
     """Origin of the trace: names of files, or the generator with its arguments."""
 
@@ -39,11 +42,19 @@ class Trace:
         for name in ("service_class", "service", "cluster", "cpu_work_s", "memory_mib"):
             if len(getattr(self, name)) != n:
                 raise ValueError(f"trace column {name} has {len(getattr(self, name))} rows, arrival_s has {n}")
+        if self.tenant is not None and len(self.tenant) != n:
+            raise ValueError(f"trace column tenant has {len(self.tenant)} rows, arrival_s has {n}")
         if n and np.any(np.diff(self.arrival_s) < 0):
             raise ValueError("trace arrivals are not in time order")
 
     def __len__(self) -> int:
         return len(self.arrival_s)
+
+    @property
+    def named_tenants(self) -> tuple[str, ...]:
+        """Tenants that requests name, in order of the names."""
+        used = () if self.tenant is None else np.unique(self.tenant).tolist()
+        return tuple(sorted({self.tenants[k] for k in used} - {""}))
 
     @property
     def span_s(self) -> float:

@@ -27,6 +27,7 @@ from tango.domain.checkpoints import CheckpointFile
 from tango.domain.fleet import Fleet
 from tango.domain.near_names import near_name
 from tango.domain.runs import NewRequests
+from tango.domain.tenants import Tenant
 from tango.errors import CheckpointError, UsageError
 from tango.fleets import load_fleet
 from tango.fleets.catalog import parse_fleet
@@ -40,7 +41,7 @@ from tango.systems import System, learned_policies, policy_source_digest
 from tango.traces.files import expand
 from tango.traces.workloads import Workload, draw_requests, is_pattern
 
-TUNABLE = ("lc", "be", "sharing", "sim")
+TUNABLE = ("lc", "be", "sharing", "tenants", "sim")
 """Groups of settings that a cell may change."""
 
 
@@ -61,6 +62,8 @@ class Cell:
     """Whether the offline bound is solved too."""
     checkpoint: CheckpointFile | None = None
     """Of the learned BE policy of its kind; None: the shipped one."""
+    tenants: tuple[Tenant, ...] = ()
+    """Declared tenants, each name once."""
 
     @property
     def scenario(self) -> str:
@@ -78,6 +81,7 @@ class Cell:
             "variation": self.variation,
             "bound": self.bound,
             "checkpoint": dataclasses.asdict(self.checkpoint) if self.checkpoint else None,
+            "tenants": [{**dataclasses.asdict(tenant), "quota": dict(tenant.quota)} for tenant in self.tenants],
         }
 
     @classmethod
@@ -92,6 +96,7 @@ class Cell:
             variation=values["variation"],
             bound=values["bound"],
             checkpoint=CheckpointFile(**values["checkpoint"]) if values.get("checkpoint") else None,
+            tenants=tuple(Tenant(**{**of, "quota": tuple(sorted(of["quota"].items()))}) for of in values.get("tenants", ())),
         )
 
     def key(self) -> str:
@@ -138,7 +143,7 @@ def simulate_cell(cell: Cell, *, progress: Progress | None = None, end_when_stuc
         span_s=cell.workload.duration_s,
         progress=progress,
         end_when_stuck=end_when_stuck,
-        given=Given(costs=recorded_costs()),
+        given=Given(costs=recorded_costs(), tenants={tenant.name: tenant for tenant in cell.tenants}),
     )
     return run, requests
 

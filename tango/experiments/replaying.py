@@ -160,6 +160,7 @@ def _reaching(requests: NewRequests, reached_s: NDArray[np.float64], order: NDAr
         requests,
         due_s=reached_s[order],
         target_s=np.where(np.isnan(requests.target_s), np.nan, left_s)[order],
+        tenant=None if requests.tenant is None else requests.tenant[order],
         **{name: getattr(requests, name)[order] for name in ("service_class", "service", "cluster", "cpu_work_s", "memory_mib")},
     )
 

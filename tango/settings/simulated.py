@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from tango.settings.decisions import BeSettings, LcSettings, SharingSettings
 from tango.settings.runs import LeaseSettings
 from tango.settings.simulation import SimSettings
+from tango.settings.tenants import TenantSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,5 +26,7 @@ class SimulationSettings:
     """Placement of best-effort requests."""
     sharing: SharingSettings = field(default_factory=SharingSettings)
     """How LC instances grow and shrink, and when BE gives way."""
+    tenants: TenantSettings = field(default_factory=TenantSettings)
+    """Shares of tenants: when others give way."""
     sim: SimSettings = field(default_factory=SimSettings)
     """The simulated world."""

@@ -10,7 +10,6 @@ from tango.settings.decisions import OutlierSettings
 from tango.settings.metrics import MetricsSettings
 from tango.settings.runs import CancelSettings, HostSettings, ReplaySettings, RetentionSettings, StoreSettings, TickSettings
 from tango.settings.simulated import SimulationSettings
-from tango.settings.tenants import TenantSettings
 from tango.settings.tracing import TracingSettings
 
 
@@ -43,8 +42,6 @@ class Settings(SimulationSettings):
     """Requests of callers: what is kept of them."""
     job: JobSettings = field(default_factory=JobSettings)
     """Jobs of callers: how their pods are watched, and what is kept of them."""
-    tenants: TenantSettings = field(default_factory=TenantSettings)
-    """Shares of tenants: when others give way."""
     gateway: GatewaySettings = field(default_factory=GatewaySettings)
     """What gateways take, and how long they wait."""
     cancel: CancelSettings = field(default_factory=CancelSettings)

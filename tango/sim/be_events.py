@@ -1,6 +1,8 @@
-"""BE pods: placed by the centre, admitted by the node, evicted by the sharing rule. Compiled."""
+"""BE pods: placed by the centre, admitted by the node, evicted by the sharing rule or for the share of a tenant. Compiled."""
 
 from __future__ import annotations
+
+import numpy as np
 
 from tango.compiled import in_place, inlined
 from tango.domain.resource_axis import CPU, MEMORY, PODS
@@ -8,10 +10,22 @@ from tango.node_model import kernel
 from tango.node_model.capacity import lacks
 from tango.sim import lifecycle
 from tango.sim.accounts import asked, count_in_placed, count_in_running, count_out_running
-from tango.sim.codes import NO_REASON, NODE_GONE, OUT_OF_CPU, OUT_OF_EXTENDED, OUT_OF_MEMORY, OUT_OF_PODS, PLACED, POD_START
+from tango.sim.codes import (
+    EVICTED,
+    GAVE_WAY,
+    NO_REASON,
+    NODE_GONE,
+    OUT_OF_CPU,
+    OUT_OF_EXTENDED,
+    OUT_OF_MEMORY,
+    OUT_OF_PODS,
+    PLACED,
+    POD_START,
+)
 from tango.sim.heap import push
 from tango.sim.losses import lose, requeue
 from tango.sim.node_time import advance
+from tango.sim.scaling_log import note
 from tango.sim.state import EngineState
 
 
@@ -94,3 +108,14 @@ def evict(state: EngineState, request: int, reason: int, at_s: float) -> None:
     count_out_running(state, request, node)
     lose(state, request, node, reason, done_s, at_s)
     requeue(state, request, state.progress[request].attempts, at_s)
+
+
+@in_place
+def pod_gives_way(state: EngineState, request: int, epoch: int, at_s: float) -> None:
+    """A pod leaves its room to another tenant, unless its attempt is over by now."""
+    node = state.progress[request].node
+    advance(state, node, at_s)
+    if state.progress[request].attempts != epoch or kernel.pod_row(state.states, node, request) < 0:
+        return
+    note(state, at_s, GAVE_WAY, node, state.arrivals.service[request], np.nan, np.nan, np.nan)
+    evict(state, request, EVICTED, at_s)

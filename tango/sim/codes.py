@@ -9,7 +9,7 @@ from tango.domain.services import ServiceClass
 REACHED, GROW, DISPATCH, OVER = range(4)
 """Why `run_windows` came back: the window is reached, an array must grow, a policy in Python must dispatch, every request has ended."""
 
-NODE_DOWN, NODE_LOST, NODE_UP, RESIZE, POD_START, REQUEUE, LC_ARRIVE = range(7)
+NODE_DOWN, NODE_LOST, NODE_UP, RESIZE, GIVE_WAY, POD_START, REQUEUE, LC_ARRIVE = range(8)
 """Kinds of events, which are their priorities too: at one instant machines come first, then what runs on them, then what comes."""
 
 ACCEPTED = STATE_CODE[RequestState.ACCEPTED]
@@ -37,6 +37,8 @@ LATE = REASONS.index(Reason.TARGET_UNREACHABLE)
 DOES_NOT_FIT = REASONS.index(Reason.DOES_NOT_FIT)
 
 RESIZED, PUSHED_OUT = SCALING_KINDS.index("resize"), SCALING_KINDS.index("evict")
+GAVE_WAY = len(SCALING_KINDS)
+"""An eviction for the share of another tenant: in results an eviction with a reason of its own."""
 NOT_SENT = -2
 """In `PROGRESS.sent_before`: the request has not been sent abroad since the last publication."""
 LC, BE = int(ServiceClass.LC), int(ServiceClass.BE)

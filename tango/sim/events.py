@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from tango.compiled import inlined
 from tango.sim.audit import audit
-from tango.sim.be_events import pod_starts
-from tango.sim.codes import LC_ARRIVE, NODE_DOWN, NODE_LOST, NODE_UP, POD_START, REQUEUE, RESIZE
+from tango.sim.be_events import pod_gives_way, pod_starts
+from tango.sim.codes import GIVE_WAY, LC_ARRIVE, NODE_DOWN, NODE_LOST, NODE_UP, POD_START, REQUEUE, RESIZE
 from tango.sim.heap import USED, pop
 from tango.sim.lc_events import lc_arrives
 from tango.sim.losses import requeue
@@ -29,6 +29,8 @@ def run_events(state: EngineState, end_s: float) -> None:
             pod_starts(state, target, epoch, at_s)
         elif kind == RESIZE:
             resize_takes_effect(state, target, size, at_s)
+        elif kind == GIVE_WAY:
+            pod_gives_way(state, target, epoch, at_s)
         elif kind == REQUEUE:
             requeue(state, target, epoch, at_s)
         elif kind == NODE_DOWN:

@@ -12,7 +12,8 @@ from tango.domain.outcomes import AttemptLosses, Decisions, NodeSamples, RunOutc
 from tango.domain.resource_axis import CPU, EVERYWHERE, MEMORY, PODS, ResourceAxis
 from tango.domain.runs import NewRequests
 from tango.domain.services import ServiceClass
-from tango.sim.codes import REASONS
+from tango.domain.tenant_shares import TenantSeries
+from tango.sim.codes import GAVE_WAY, PUSHED_OUT, REASONS, RESIZED
 from tango.sim.simulation_state import SimulationState
 from tango.systems import System
 
@@ -44,6 +45,8 @@ class SimulatedRun:
     """CPU-seconds that LC has used on all nodes, inflation by interference included."""
     be_busy_s: float = 0.0
     """Likewise BE."""
+    tenants: TenantSeries | None = None
+    """What each tenant held over time, and what would have been fair; None: one tenant has had all, and none was declared."""
     lc_on_nodes: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     """LC requests on nodes, waiting there or in service, at each instant of `samples`, as the engine counts them."""
 
@@ -214,14 +217,15 @@ def decisions_of(world: SimulationState, system: System, be: BeCycles) -> Decisi
 
 
 def scaling_of(world: SimulationState) -> ScalingEvents:
-    """Resizes and evictions; a resize takes the fleet's actuation delay."""
+    """Resizes and evictions, with why; a resize takes the fleet's actuation delay."""
     rows = world.engine.lists.scalings[: int(world.engine.clock["scalings"][0])]
     n = len(rows)
-    reasons = ("evict", "grow", "shrink")
-    reason = np.where(rows["kind"] == 1, 0, np.where(rows["after"] > rows["before"], 1, 2))
+    reasons = ("evict", "grow", "shrink", "share")
+    resized = np.where(rows["after"] > rows["before"], 1, 2)
+    reason = np.where(rows["kind"] == RESIZED, resized, np.where(rows["kind"] == GAVE_WAY, 3, 0))
     return ScalingEvents(
         at_s=rows["at_s"].copy(),
-        kind=rows["kind"].astype(np.int8),
+        kind=np.minimum(rows["kind"], PUSHED_OUT).astype(np.int8),
         node=rows["node"].astype(np.int32),
         service=rows["service"].astype(np.int32),
         before_millicores=rows["before"].copy(),
@@ -229,7 +233,7 @@ def scaling_of(world: SimulationState) -> ScalingEvents:
         slack=rows["slack"].copy(),
         reason=reason.astype(np.int16),
         reasons=reasons,
-        actuation_ms=np.where(rows["kind"] == 0, world.engine.rules.actuation_s * 1e3, np.nan),
+        actuation_ms=np.where(rows["kind"] == RESIZED, world.engine.rules.actuation_s * 1e3, np.nan),
         outcome=np.zeros(n, np.int8),
     )
 

@@ -108,7 +108,7 @@ LOSS = np.dtype(
 SCALING = np.dtype(
     [
         ("at_s", np.float64),  # when it was decided
-        ("kind", np.int64),  # row of `SCALING_KINDS`
+        ("kind", np.int64),  # row of `SCALING_KINDS`, or `codes.GAVE_WAY`
         ("node", np.int64),
         ("service", np.int64),
         ("before", np.float64),  # CPU limit, millicores; NaN for an eviction, as the next two

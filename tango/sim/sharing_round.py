@@ -13,6 +13,7 @@ from tango.sim.be_events import evict
 from tango.sim.codes import EVICTED, PUSHED_OUT, RESIZE, RESIZED
 from tango.sim.heap import push
 from tango.sim.node_events import set_limits
+from tango.sim.scaling_log import note
 from tango.sim.state import AnswerRings, EngineState, Rules
 
 _slack_of = inlined(slack_of)
@@ -30,7 +31,7 @@ def share_out(state: EngineState, now_s: float) -> None:
         if sharing.shares.evict[k]:
             request = sharing.evictable[k]
             node, service = state.progress[request].node, state.arrivals.service[request]
-            _note(state, now_s, PUSHED_OUT, node, service, np.nan, np.nan, np.nan)
+            note(state, now_s, PUSHED_OUT, node, service, np.nan, np.nan, np.nan)
             evict(state, request, EVICTED, now_s)
     for instance in range(len(sharing.instances.node)):
         _resize(state, instance, now_s)
@@ -97,7 +98,7 @@ def _resize(state: EngineState, instance: int, now_s: float) -> None:
         return
     rows = len(state.places.row_service)
     node, service = instance // rows, state.places.row_service[instance % rows]
-    _note(state, now_s, RESIZED, node, service, limit_before, limit_after, shares.slack[instance])
+    note(state, now_s, RESIZED, node, service, limit_before, limit_after, shares.slack[instance])
     state.holdings.lc[CPU, node] += request_after - request_before
     state.sites[node].lc_limit += limit_after - limit_before
     instances.limit_millicores[instance] = limit_after
@@ -179,18 +180,3 @@ def _scale_pods(state: EngineState, node: int, now_s: float) -> None:
             changed = True
     if changed:
         kernel.refresh(state.states, node)
-
-
-@in_place
-def _note(state: EngineState, at_s: float, kind: int, node: int, service: int, before: float, after: float, slack: float) -> None:
-    """Write a scaling event down."""
-    event = state.lists.scalings[state.clock[0].scalings]
-    event.at_s = at_s
-    event.kind = kind
-    event.node = node
-    event.service = service
-    event.before = before
-    event.after = after
-    event.slack = slack
-    state.clock[0].scalings += 1
-    state.clock[0].moved += 1

@@ -8,22 +8,24 @@ requests, fleet ─► SimulationState (arrays) ─► run_windows (compiled) �
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tango.domain.fleet import Fleet
-from tango.domain.patience import crowded
+from tango.domain.placement_question import PlacementQuestion
 from tango.domain.resource_axis import CPU, quantity
 from tango.domain.runs import NewRequests
+from tango.domain.tenants import Tenant
 from tango.errors import Deadlock
 from tango.scheduling.budget import within_budget
 from tango.scheduling.lc.columns import IN_PYTHON, NO_WEIGHTS, Exploration
 from tango.scheduling.lc.rule import LcRule
 from tango.settings.simulated import SimulationSettings
 from tango.sim import engine, node_time
-from tango.sim.codes import DISPATCH, GROW, OVER
+from tango.sim.codes import DISPATCH, GIVE_WAY, GROW, OVER
 from tango.sim.decision_costs import DecisionCosts, recorded_costs
 from tango.sim.failures import Outage, draw_outages
 from tango.sim.heap import USED, push
@@ -38,9 +40,11 @@ from tango.sim.outcomes import (
     scaling_of,
 )
 from tango.sim.simulation_state import SimulationState
+from tango.sim.tenancy import Tenancy, known_tenants
 from tango.sim.views import Views
 from tango.systems import BePolicy, LcPolicy, System, be_policy, decided_be, decided_lc, lc_policy
 from tango.systems.be_waits import planned_behind_lc
+from tango.systems.registry import HOME_BE
 
 IDLE_TICKS = 1000
 """BE ticks without anything pending that pass in compiled code; after as many one looks whether the run is stuck."""
@@ -65,6 +69,8 @@ class Given:
     explore: Exploration | None = None
     """For training a learned LC policy: noise to sample by, and space for what its choices saw, a row for each request; None: the policy
     decides as it would live."""
+    tenants: Mapping[str, Tenant] = field(default_factory=dict)
+    """Declared tenants by name; others have the weight 1 and no quota."""
 
 
 ALL_AS_DECLARED = Given()
@@ -130,6 +136,8 @@ class _Run:
             charge_s=self._costs.lc_table(system.lc, nodes=nodes),
         )
         self._views = Views(self._world)
+        self._declared = given.tenants
+        self._tenancy = self._tenancy_of(requests)
         self._cycles, self._samples = BeCycles(), Samples()
         self._checkpoint = ""
         self._stuck: tuple[str, ...] = ()
@@ -144,6 +152,23 @@ class _Run:
         self._took_s = 0.0
         if given.explore is not None:
             self._world.engine = self._world.engine._replace(explore=given.explore)
+
+    def _tenancy_of(self, requests: NewRequests) -> Tenancy | None:
+        """None: one tenant has all BE requests and none is declared, so nothing of tenants is asked."""
+        names = known_tenants(requests, self._declared)
+        if not names:
+            return None
+        return Tenancy(
+            self._world,
+            self._views,
+            requests,
+            names,
+            self._declared,
+            self._settings.tenants,
+            is_home_only=self._system.be in HOME_BE,
+            most_read=self._settings.sim.be_batch_limit,
+            grace_s=self._settings.sim.give_way_s,
+        )
 
     # ---- the loop --------------------------------------------------------------------------------------------------------
 
@@ -212,36 +237,59 @@ class _Run:
 
     def _place(self, tick: int) -> None:
         """One BE tick: snapshot, policy, checked plan, pods."""
-        e = self._world.engine
+        e, tenancy = self._world.engine, self._tenancy
         count = int(e.clock["pending"][0])
         if count == 0:
+            if tenancy is not None:
+                tenancy.nothing_waits()
             return
         e.lists.pending[:count].sort()  # oldest due time first, also after what came back
-        rows = e.lists.pending[: min(count, self._settings.sim.be_batch_limit)].copy()
-        snapshot, pending = self._views.centre(), self._views.pending(rows)
-        cycle = f"BE tick {tick} (at {self._world.now_s:g} s)"
+        if tenancy is None:
+            rows = e.lists.pending[: min(count, self._settings.sim.be_batch_limit)].copy()
+            question = self._question(rows)
+        else:
+            question = self._question(e.lists.pending[:0])
+            rows = tenancy.looked_at(question)
+            question = replace(question, pending=self._views.pending(rows))
+        node = self._decided(tick, question) if len(rows) else np.zeros(0, np.int32)
+        giving_way = [] if tenancy is None else tenancy.ended(question, node)
+        self._world.grow(events=int(np.count_nonzero(node >= 0)) + len(giving_way))
+        for at_s, request, attempt in giving_way:
+            push(self._world.engine.heap, self._world.engine.heap_counts, at_s, GIVE_WAY, request, attempt, 0.0)
+
+    def _question(self, rows: NDArray[np.int64]) -> PlacementQuestion:
+        """What a placement of these requests decides on."""
+        return PlacementQuestion(
+            pending=self._views.pending(rows),
+            snapshot=self._views.centre(),
+            waits=self._views.lc_waits() if self._settings.sim.be_waits_for_lc else {},
+            lc_late_share=self._settings.be.lc_late_share,
+            lc_first_s=self._settings.be.lc_first_s,
+        )
+
+    def _decided(self, tick: int, question: PlacementQuestion) -> NDArray[np.int32]:
+        """Nodes of the requests of a question, which are the first of `Lists.pending`; the engine carries the plan out."""
+        cycle, pending = f"BE tick {tick} (at {self._world.now_s:g} s)", question.pending
         plan = planned_behind_lc(
             lambda asked, seen: decided_be(self._be, asked, seen, self._be_settings, cycle=cycle, name=self._system.be),
             pending,
-            snapshot,
-            crowded(self._views.lc_waits(), late_share=self._settings.be.lc_late_share)
-            if self._settings.sim.be_waits_for_lc
-            else (),
-            lc_first_s=self._settings.be.lc_first_s,
+            question.snapshot,
+            question.crowded,
+            lc_first_s=question.lc_first_s,
         )
-        now_s = self._world.now_s
+        now_s, count = self._world.now_s, len(pending)
         placed = int(np.count_nonzero(plan.node >= 0))
         self._checkpoint = plan.checkpoint or self._checkpoint
         if plan.fallback_reason and not self._cycles.fell_back:
             self._cycles.fell_back = True
             self._notes.append(f"the BE policy {self._system.be!r} did not decide, {plan.policy!r} did: {plan.fallback_reason}")
         name = plan.policy if self._costs.knows("be", plan.policy) else self._system.be
-        decide_s = float(self._costs.seconds("be", name, nodes=len(snapshot.nodes), requests=len(rows))[0])
-        self._cycles.add(at_s=now_s, policy=plan.policy, considered=len(rows), placed=placed, decide_s=decide_s)
-        self._world.grow(events=placed)
+        decide_s = float(self._costs.seconds("be", name, nodes=len(question.snapshot.nodes), requests=count)[0])
+        self._cycles.add(at_s=now_s, policy=plan.policy, considered=count, placed=placed, decide_s=decide_s)
         clock = self._world.engine.clock[0]
-        self._world.engine.lists.placing[: len(rows)] = plan.node
-        clock["placing"], clock["placing_starts_s"] = len(rows), now_s + decide_s + self._settings.sim.pod_start_s
+        self._world.engine.lists.placing[:count] = plan.node
+        clock["placing"], clock["placing_starts_s"] = count, now_s + decide_s + self._settings.sim.pod_start_s
+        return plan.node
 
     def _dispatch(self) -> None:
         """LC dispatch of one cluster by a policy in Python, on what the engine takes it to believe; the engine carries it out."""
@@ -256,9 +304,14 @@ class _Run:
 
     def _what_waits(self) -> list[str]:
         e = self._world.engine
-        texts = []
+        over = {} if self._tenancy is None else self._tenancy.over_quota()
+        texts = [
+            f"{len(rows)} x BE of tenant {name}: over its quota of "
+            + ", ".join(f"{amount} of {resource}" for resource, amount in self._declared[name].shown_quota().items())
+            for name, rows in over.items()
+        ]
         fleet = self._world.fleet
-        waiting = e.lists.pending[: int(e.clock["pending"][0])]
+        waiting = np.setdiff1d(e.lists.pending[: int(e.clock["pending"][0])], np.concatenate(([], *over.values())).astype(np.int64))
         kinds = np.stack((e.arrivals.service[waiting], e.arrivals.entry[waiting]), axis=1)
         for (s, c), count in zip(*np.unique(kinds, axis=0, return_counts=True), strict=True):
             mine = waiting[(kinds == (s, c)).all(axis=1)]
@@ -312,5 +365,6 @@ class _Run:
             forbidden_changes=int(clock["forbidden"]),
             lc_busy_s=float(world.engine.states.nodes["lc_busy_s"].sum()),
             be_busy_s=float(world.engine.states.nodes["be_busy_s"].sum()),
+            tenants=None if self._tenancy is None else self._tenancy.series(),
             lc_on_nodes=self._samples.lc_on_nodes,
         )

@@ -120,6 +120,13 @@ class Views:
             epoch=e.progress["attempts"][rows],
         )
 
+    def asked(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """(r, k) what the pods of BE requests ask for, as `pending` has it."""
+        e = self._world.engine
+        found: NDArray[np.float64] = e.be.requests.take(e.arrivals.service[rows], axis=1)
+        found[MEMORY] = e.arrivals.memory_mib[rows]
+        return found
+
     def arrivals(self, rows: NDArray[np.int64]) -> LcArrivals:
         """The columns of LC requests that wait for dispatch."""
         e = self._world.engine

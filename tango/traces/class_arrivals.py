@@ -29,6 +29,9 @@ class ClassArrivals:
     """CPU-seconds; NaN where unknown."""
     memory_mib: NDArray[np.float64] | None = None
     """MiB; NaN where unknown."""
+    tenant: NDArray[np.int32] | None = None
+    """Index into `tenants`; None: the source names no tenant."""
+    tenants: tuple[str, ...] = ("",)
 
     def __len__(self) -> int:
         return len(self.arrival_s)
@@ -44,6 +47,7 @@ def joined(lc: ClassArrivals, be: ClassArrivals, fleet: Fleet, source: str) -> T
     np.round(arrival_s, 6, out=arrival_s)
     order = time_order(arrival_s)
     is_be = order >= len(lc)
+    tenant, tenants = _tenants(lc, be)
     return Trace(
         arrival_s=arrival_s[order],
         service_class=np.where(is_be, int(ServiceClass.BE), int(ServiceClass.LC)).astype(np.int8),
@@ -53,8 +57,24 @@ def joined(lc: ClassArrivals, be: ClassArrivals, fleet: Fleet, source: str) -> T
         memory_mib=_column(lc.memory_mib, be.memory_mib, lc, be, order, np.float64(np.nan)),
         services=(*(s.name for s in fleet.services), ""),
         clusters=(*(c.name for c in fleet.clusters), ""),
+        tenant=None if tenant is None else tenant[order],
+        tenants=tenants,
         source=source,
     )
+
+
+def _tenants(lc: ClassArrivals, be: ClassArrivals) -> tuple[NDArray[np.int32] | None, tuple[str, ...]]:
+    """Whose the requests are, those of LC first, and the names of both sources; None where neither names any."""
+    if lc.tenant is None and be.tenant is None:
+        return None, ("",)
+    names = tuple(dict.fromkeys(("", *lc.tenants, *be.tenants)))
+    parts = [
+        np.zeros(len(part), np.int32)
+        if part.tenant is None
+        else np.array([names.index(name) for name in part.tenants], np.int32)[part.tenant]
+        for part in (lc, be)
+    ]
+    return np.concatenate(parts), names
 
 
 def time_order(arrival_s: NDArray[np.float64]) -> NDArray[np.int64]:

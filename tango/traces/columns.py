@@ -160,6 +160,8 @@ def _value_faults(field: Field, column: Column) -> list[Fault]:
         prefix = field.also_prefix
         known = np.array([w in field.choices or (prefix != "" and w.startswith(prefix)) for w in column.words] or [False])
         bad |= ~known[data]
+    if field.rule is not None:
+        bad |= ~np.array([field.rule(word) for word in column.words] or [False])[data]
     if field.kind is Kind.FLOAT:
         bad |= ~np.isfinite(data)
     if field.low is not None:

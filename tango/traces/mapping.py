@@ -8,7 +8,8 @@
 3. **Work.** As the trace has it, else lognormal around the service's mean with its coefficient of variation.
 4. **Memory.** LC: the service's, since the concurrency of instances is counted in it. BE: as the trace has it, else the service's;
    where the service was assigned by rule 1 it is kept between a quarter and four times the service's.
-5. **Time.** The first arrival is due at 0. Speed X divides times, works and targets by X, so that the offered load stays.
+5. **Tenant.** As the trace has it; a request that names none is the default tenant's.
+6. **Time.** The first arrival is due at 0. Speed X divides times, works and targets by X, so that the offered load stays.
 
 Every draw depends on (seed, request index) alone.
 """
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 from tango.domain.fleet import Fleet
 from tango.domain.runs import NewRequests
 from tango.domain.services import Service, ServiceClass
+from tango.domain.tenants import DEFAULT_TENANT
 from tango.domain.trace import ORIGIN, Trace
 from tango.errors import BadRow, BadRows, RequestRejected, UsageError
 from tango.traces.draws import ROWS_AT_A_TIME, RequestDraws, lognormal, request_draws
@@ -52,6 +54,7 @@ def map_trace(trace: Trace, fleet: Fleet, *, seed: int, speed: float = 1.0, begi
         rows = slice(first, first + ROWS_AT_A_TIME)
         drawn_s = lognormal(draws.normal[rows], mean_s[service[rows]], cv[service[rows]])
         work_s[rows] = np.where(np.isnan(trace.cpu_work_s[rows]), drawn_s, trace.cpu_work_s[rows])
+    tenant, tenants = _tenants(trace)
     if begin_s is None:
         begin_s = float(trace.arrival_s[0]) if len(trace) else 0.0
     return NewRequests(
@@ -64,6 +67,8 @@ def map_trace(trace: Trace, fleet: Fleet, *, seed: int, speed: float = 1.0, begi
         memory_mib=_memory_mib(trace.memory_mib, own_mib[service], assigned, is_lc),
         services=tuple(s.name for s in fleet.services),
         clusters=tuple(c.name for c in fleet.clusters),
+        tenant=tenant,
+        tenants=tenants,
     )
 
 
@@ -204,6 +209,15 @@ def _clusters(trace: Trace, fleet: Fleet, draws: RequestDraws, seed: int) -> NDA
 
 def _origin(name: str, clusters: int, seed: int) -> int:
     return int.from_bytes(hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=8).digest(), "big") % clusters
+
+
+def _tenants(trace: Trace) -> tuple[NDArray[np.int32] | None, tuple[str, ...]]:
+    """Whose each request is, and the names; None: all are the default tenant's."""
+    if trace.tenant is None or not trace.named_tenants:
+        return None, (DEFAULT_TENANT,)
+    named = [name or DEFAULT_TENANT for name in trace.tenants]
+    names = tuple(dict.fromkeys(named))
+    return np.array([names.index(name) for name in named], np.int32)[trace.tenant], names
 
 
 def _memory_mib(

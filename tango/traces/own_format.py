@@ -14,6 +14,7 @@ import pyarrow.parquet
 from tango.domain.fleet import Fleet
 from tango.domain.quantities import MAX_MEMORY_MIB
 from tango.domain.services import ServiceClass
+from tango.domain.tenants import TENANT_NAME_RULE, is_tenant_name
 from tango.domain.trace import ORIGIN, Trace
 from tango.errors import BadRow, BadRows, UsageError
 from tango.files import write_whole
@@ -22,8 +23,9 @@ from tango.traces.files import Form
 from tango.traces.schema import MAX_WORK_S, TEN_YEARS_S, Field, Kind, Schema
 from tango.traces.trace_format import Head, Sign, TraceFormat
 
-COLUMNS = ("arrival_s", "class", "service", "cluster", "cpu_work_s", "memory_mib")
-"""The columns: seconds, `lc` or `be`, names, CPU-seconds, MiB. The first two are required, the others may be missing or empty."""
+COLUMNS = ("arrival_s", "class", "service", "cluster", "cpu_work_s", "memory_mib", "tenant")
+"""The columns: seconds, `lc` or `be`, names, CPU-seconds, MiB, a name. The first two are required, the others may be missing or empty; the
+last is written only where requests name tenants."""
 ENDINGS = (".csv", ".csv.gz", ".parquet")
 """Endings of the names of files that can be written."""
 
@@ -41,6 +43,7 @@ def schema(fleet: Fleet | None = None) -> Schema:
             Field("cluster", Kind.TEXT, choices=clusters, also_prefix=ORIGIN, in_header=False),
             Field("cpu_work_s", Kind.FLOAT, low=1e-9, high=MAX_WORK_S, in_header=False),
             Field("memory_mib", Kind.FLOAT, low=0.0, high=MAX_MEMORY_MIB, in_header=False),
+            Field("tenant", Kind.TEXT, rule=is_tenant_name, rule_name=f"a name of {TENANT_NAME_RULE}", in_header=False),
         ),
         header=True,
         ordered_by="arrival_s",
@@ -51,6 +54,7 @@ def trace_of(parts: list[Columns], source: str) -> Trace:
     """All parts as one trace, in order of arrival; parts may overlap in time."""
     services: dict[str, int] = {}
     clusters: dict[str, int] = {}
+    tenants: dict[str, int] = {}
     arrival = np.concatenate([part.floats("arrival_s") for part in parts])
     order = np.argsort(arrival, kind="stable")
     classes = []
@@ -58,6 +62,8 @@ def trace_of(parts: list[Columns], source: str) -> Trace:
         code, words = part.texts("class")
         # Words of refused rows are still in the dictionary, though no row uses them.
         classes.append(np.array([int(word == ServiceClass.BE.label) for word in words] or [0], np.int8)[code])
+    has_tenants = any("tenant" in part.by_name for part in parts)
+    tenant = _merged(parts, "tenant", tenants)[order] if has_tenants else None
     return Trace(
         arrival_s=arrival[order],
         service_class=np.concatenate(classes)[order],
@@ -67,6 +73,8 @@ def trace_of(parts: list[Columns], source: str) -> Trace:
         memory_mib=np.concatenate([part.floats("memory_mib") for part in parts])[order],
         services=tuple(services) or ("",),
         clusters=tuple(clusters) or ("",),
+        tenant=tenant,
+        tenants=tuple(tenants) or ("",),
         source=source,
     )
 
@@ -95,7 +103,11 @@ def encoded(trace: Trace, name: str) -> bytes:
         pa.csv.write_csv(table, buffer, options)
     except pa.ArrowInvalid as error:
         reason = BadRow(
-            file=name, line=0, column="service or cluster", found=str(error)[:200], expected='names without , " or line ends'
+            file=name,
+            line=0,
+            column="service, cluster or tenant",
+            found=str(error)[:200],
+            expected='names without , " or line ends',
         )
         raise BadRows([reason]) from error
     if not name.endswith(".gz"):
@@ -116,16 +128,17 @@ def _table(trace: Trace) -> pa.Table:
         return pa.array(values, pa.float64(), mask=np.isnan(values))
 
     labels = tuple(service_class.label for service_class in ServiceClass)
-    return pa.table(
-        {
-            "arrival_s": pa.array(trace.arrival_s, pa.float64()),
-            "class": texts(trace.service_class.astype(np.int32), labels),
-            "service": texts(trace.service, trace.services or ("",)),
-            "cluster": texts(trace.cluster, trace.clusters or ("",)),
-            "cpu_work_s": numbers(trace.cpu_work_s),
-            "memory_mib": numbers(trace.memory_mib),
-        }
-    )
+    columns = {
+        "arrival_s": pa.array(trace.arrival_s, pa.float64()),
+        "class": texts(trace.service_class.astype(np.int32), labels),
+        "service": texts(trace.service, trace.services or ("",)),
+        "cluster": texts(trace.cluster, trace.clusters or ("",)),
+        "cpu_work_s": numbers(trace.cpu_work_s),
+        "memory_mib": numbers(trace.memory_mib),
+    }
+    if trace.tenant is not None and trace.named_tenants:
+        columns["tenant"] = texts(trace.tenant, trace.tenants)
+    return pa.table(columns)
 
 
 def _merged(parts: list[Columns], name: str, words: dict[str, int]) -> np.ndarray:

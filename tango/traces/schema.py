@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
@@ -57,6 +58,10 @@ class Field:
     """The allowed texts; empty: any."""
     also_prefix: str = ""
     """Text with this prefix is allowed besides the choices."""
+    rule: Callable[[str], bool] | None = None
+    """Whether a text is allowed; None: any of the choices is."""
+    rule_name: str = ""
+    """The rule in words, for refusals."""
     kept: bool = True
     """False: values are checked and then dropped, to save memory."""
     in_header: bool = True
@@ -81,6 +86,8 @@ class Field:
         if self.choices:
             shown = self.choices if len(self.choices) <= 12 else (*self.choices[:12], "…")
             text = " or ".join(shown) + (f" or {self.also_prefix}NAME" if self.also_prefix else "")
+        elif self.rule_name:
+            text = self.rule_name
         else:
             text = " ".join((self.kind.value, self.step_name)).strip()
             if self.kind is Kind.TIMESTAMP and self.low is not None and self.high is not None:

@@ -109,6 +109,8 @@ def _of_trace(trace: Trace, fleet: Fleet, redraw: Redraw) -> ClassArrivals:
         cpu_work_s=_known(excerpt.cpu_work_s, laid.row),
         # LC memory is the service's.
         memory_mib=_known(excerpt.memory_mib, laid.row) if redraw.service_class is ServiceClass.BE else None,
+        tenant=None if excerpt.tenant is None else excerpt.tenant[laid.row],
+        tenants=excerpt.tenants,
     )
 
 

@@ -104,20 +104,21 @@ def rescale_work(trace: Trace, *, scale: float = 1.0, lc_work_s: float | None = 
     return dataclasses.replace(trace, cpu_work_s=work_s)
 
 
-def forget(trace: Trace, *, services: bool = False, clusters: bool = False) -> Trace:
-    """The trace without names of services or clusters, so that mapping assigns them by its own rules."""
+def forget(trace: Trace, *, services: bool = False, clusters: bool = False, tenants: bool = False) -> Trace:
+    """The trace without names of services or clusters, so that mapping assigns them by its own rules, or of tenants."""
     none = np.zeros(len(trace), np.int32)
     if services:
         trace = dataclasses.replace(trace, service=none, services=("",))
     if clusters:
         trace = dataclasses.replace(trace, cluster=none.copy(), clusters=("",))
-    return trace
+    return dataclasses.replace(trace, tenant=None, tenants=("",)) if tenants else trace
 
 
 def take(trace: Trace, rows: NDArray[np.int64]) -> Trace:
     """The rows of a trace at the given ascending indices."""
     names = ("arrival_s", "service_class", "service", "cluster", "cpu_work_s", "memory_mib")
-    return dataclasses.replace(trace, **{name: getattr(trace, name)[rows] for name in names})
+    tenant = None if trace.tenant is None else trace.tenant[rows]
+    return dataclasses.replace(trace, tenant=tenant, **{name: getattr(trace, name)[rows] for name in names})
 
 
 def with_mean(values: NDArray[np.float64], mean: float, *, clip: float) -> NDArray[np.float64]:

@@ -172,6 +172,8 @@ def trace_of(requests: NewRequests, source: str) -> Trace:
         memory_mib=requests.memory_mib,
         services=requests.services,
         clusters=requests.clusters,
+        tenant=requests.tenant,
+        tenants=requests.tenants,
         source=source,
     )
 

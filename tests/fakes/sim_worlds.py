@@ -108,7 +108,8 @@ def only(requests: NewRequests, service_class: ServiceClass) -> NewRequests:
     """The requests of one class."""
     rows = requests.service_class == service_class
     columns = ("due_s", "target_s", "service_class", "service", "cluster", "cpu_work_s", "memory_mib")
-    return replace(requests, **{name: getattr(requests, name)[rows] for name in columns})
+    tenant = None if requests.tenant is None else requests.tenant[rows]
+    return replace(requests, tenant=tenant, **{name: getattr(requests, name)[rows] for name in columns})
 
 
 def draw_sim_world(seed: int, *, failures: bool = True) -> SimWorld:

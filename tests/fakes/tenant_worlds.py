@@ -12,13 +12,14 @@ from tango.control.be_deciders import BeDeciders
 from tango.control.be_evictions import BeEvictions
 from tango.control.lease_holder import LeaseHolder
 from tango.control.place_be import BePlacement
-from tango.control.tenant_order import TenantHoldings
 from tango.control.tenant_shares import TenantShares
 from tango.domain.fleet import Cluster, Fleet, Node
 from tango.domain.runs import NewRequests
 from tango.domain.services import Service, ServiceClass
 from tango.scheduling.be_policies import place_load_greedy
+from tango.scheduling.tenant_turns import TenantHoldings
 from tango.settings import BeSettings, LeaseSettings, TenantSettings
+from tango.systems import BePolicy
 from tests.fakes.cluster_calls import RecordingClusterCalls
 from tests.fakes.store_world import CHAT, WEB, ZERO_S, StoreWorld, new_run
 
@@ -50,6 +51,7 @@ class Tenancy:
     world: StoreWorld
     settings: TenantSettings = field(default_factory=TenantSettings)
     batch_limit: int = 64
+    policy: BePolicy = place_load_greedy
     now_s: float = 0.0
     clusters: RecordingClusterCalls = field(default_factory=RecordingClusterCalls)
     placement: BePlacement = field(init=False)
@@ -66,7 +68,7 @@ class Tenancy:
             monotonic=lambda: self.now_s,
         )
         self.placement = BePlacement(
-            deciders=BeDeciders(policy_of=lambda _run: place_load_greedy, fallback=place_load_greedy),
+            deciders=BeDeciders(policy_of=lambda _run: self.policy, fallback=self.policy),
             requests=world.requests,
             jobs=world.jobs,
             refusals=world.refusals,
@@ -77,10 +79,10 @@ class Tenancy:
             shares=self.shares,
         )
 
-    def wants(self, tenant: str, service: Service, count: int) -> int:
-        """A run of a tenant whose requests all wait for a node."""
+    def wants(self, tenant: str, service: Service, count: int, *, due_s: float = 0.0) -> int:
+        """A run of a tenant whose requests, due from `due_s` on, all wait for a node."""
         requests = NewRequests(
-            due_s=np.arange(count) * 0.001,
+            due_s=due_s + np.arange(count) * 0.001,
             target_s=np.full(count, np.nan),
             service_class=np.ones(count, np.int8),
             service=np.zeros(count, np.int32),

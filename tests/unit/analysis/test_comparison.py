@@ -16,6 +16,7 @@ from tango.analysis.intervals import paired_difference, t_quantile
 from tango.analysis.metrics import run_metrics
 from tango.analysis.series import BUCKETS, FIRST_MEASURED_BUCKET, run_distributions, run_series
 from tango.domain.outcomes import AttemptLosses, NodeSamples, RunOutcomes, ScalingEvents
+from tango.domain.tenant_shares import TenantSeries
 from tango.errors import UsageError
 from tests.fakes.run_records import (
     NAN,
@@ -41,6 +42,7 @@ class Simulated:
     events: int = 1234
     took_s: float = 0.5
     notes: tuple[str, ...] = ()
+    tenants: TenantSeries | None = None
 
 
 def simulated_cell(records: RunRecords, *, bound: dict[str, float | None] | None = None, notes: tuple[str, ...] = ()) -> CellResult:

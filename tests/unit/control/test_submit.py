@@ -57,6 +57,17 @@ def test_a_trace_is_not_replayed_to_a_service_with_pods_of_its_own(world: Contro
         submission(world).prepare(replace(ORDER, fleet=fleet))
 
 
+def test_a_trace_that_names_other_tenants_is_not_taken_as_one_tenants(world: ControlWorld) -> None:
+    """A run has one tenant: what the trace says is not passed over in silence. One that names the run's own says the same."""
+    teams = replace(TRACE, tenant=np.array([0, 1, 0], np.int32), tenants=("blue", "red"))
+    own = replace(TRACE, tenant=np.array([0, 0, 0], np.int32), tenants=("blue", "red"))
+
+    with pytest.raises(UsageError, match=r"names tenants of its requests \(red\).* one tenant's, here blue: .*--forget tenant"):
+        submission(world).prepare(replace(ORDER, trace=teams, tenant="blue"))
+
+    assert submission(world).prepare(replace(ORDER, trace=own, tenant="blue")).run.tenant == "blue"
+
+
 def test_a_broker_that_is_away_costs_only_time(world: ControlWorld) -> None:
     """The run is stored; the reconciler announces it when the broker is back."""
     world.publisher.away = True

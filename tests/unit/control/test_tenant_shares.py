@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tango.control.tenant_order import Considered, as_read, considered_now, held_back, overtaken_by
+from tango.control.tenant_order import considered_now, held_back, overtaken_by
 from tango.domain.changes import ChangeKind
 from tango.domain.identity import RequestKey
 from tango.domain.lifecycle import Event, Outcome
@@ -15,6 +15,7 @@ from tango.domain.reasons import StateReason
 from tango.domain.snapshot_assembly import as_seen
 from tango.domain.tenants import Tenant
 from tango.errors import StoreUnavailable
+from tango.scheduling.tenant_turns import Considered, as_read
 from tango.settings import TenantSettings
 from tests.fakes.faulty import Faulty
 from tests.fakes.memory_state import MemoryState

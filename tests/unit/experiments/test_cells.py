@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from tango.domain.checkpoints import CheckpointFile
+from tango.domain.tenants import Tenant
 from tango.errors import CheckpointError, UsageError
 from tango.experiments.cells import Cell, run_cell, settings_with
 from tango.experiments.sweeps import KeptResults, run_cells
@@ -32,7 +33,8 @@ def cell(**changes: Any) -> Cell:
 
 def test_a_cell_is_json_and_back() -> None:
     """What a message or a table holds of it is all of it, its key included."""
-    given = cell(settings={"sim": {"beta": 1.0}}, variation="beta=1")
+    teams = (Tenant(name="blue", weight=2.0, quota=(("cpu", 500), ("memory", 64))), Tenant(name="red", most_jobs=3))
+    given = cell(settings={"sim": {"beta": 1.0}}, variation="beta=1", tenants=teams)
 
     again = Cell.from_dict(json.loads(json.dumps(given.as_dict())))
 
@@ -50,6 +52,7 @@ def test_a_cell_is_json_and_back() -> None:
         {"workload": replace(WORKLOAD, load=0.71)},
         {"settings": {"sim": {"beta": 0.5}}},
         {"bound": False},
+        {"tenants": (Tenant(name="blue", weight=2.0),)},
     ],
 )
 def test_whatever_changes_a_result_changes_the_key(changed: dict[str, Any]) -> None:
@@ -117,7 +120,7 @@ def test_settings_are_changed_by_name_and_checked() -> None:
     assert (changed.sim.beta, changed.sim.be_tick_s, changed.lc.score_weights) == (1.0, 2.0, (1.0, 0.0, 0.0, 0.0))
     assert changed.sharing.min_samples == 3
     for wrong, told in (
-        ({"kube": {"attempts": 1}}, "expected one of lc, be, sharing, sim"),
+        ({"kube": {"attempts": 1}}, "expected one of lc, be, sharing, tenants, sim"),
         ({"sim": {"betta": 1.0}}, "there is no setting sim.betta .did you mean .beta.*expected one of .*beta"),
         ({"sim": {"beta": "much"}}, "sim.beta is 'much'"),
         ({"sim": {"charge_decisions": 1}}, "sim.charge_decisions is 1, expected something like True"),
