@@ -15,6 +15,7 @@ from workers.joined import answering
 from workers.queues import CONTROL, REPLAY, SIMULATE, be_queue, exec_queue, lc_queue, submit_queue
 
 TRIES = 5
+"""Times that a clock is read, as of the database."""
 _OF_CLUSTER = (lc_queue, exec_queue, be_queue, submit_queue)
 
 

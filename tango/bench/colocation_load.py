@@ -59,6 +59,7 @@ PHASES = ("alone", "unmanaged", "managed")
 MANY_LC, MANY_BE = 10, 30
 """Pods of a node that is well filled, for what looks at them cost; nothing runs in them."""
 LOOKS = 100
+"""Looks of the agent that are timed: enough for a mean of microseconds to stand still."""
 
 
 def run(arguments: dict[str, Any]) -> dict[str, Any]:

@@ -27,6 +27,7 @@ SETTLE_S = 10.0
 """Seconds from the end of a start to the first reading: leases, first reconciliations and the page cache come to rest."""
 UP_WITHIN_S = 180.0
 DOWN_WITHIN_S = 60.0
+"""Seconds for `tango up` and `tango down`: ten times what either takes on a busy machine."""
 
 
 def measure(*, fleet: str = "demo", seconds: float = 30.0, told: Told = print) -> list[Figure]:

@@ -14,6 +14,7 @@ from tango.stack.state import supervisor_pid
 from tango.stack.supervisor import read_status
 
 MIB = 2**20
+"""Bytes."""
 
 
 class CpuMeter:

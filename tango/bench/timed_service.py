@@ -16,6 +16,7 @@ TOOK = "X-Took-S"
 WAITS_S = 0.005
 """Seconds that it waits before it answers, as for a database say; it takes next to no CPU, so that Tango is measured."""
 PORT = 8080
+"""Named in the service's own manifest alone; each of its pods has an address of its own."""
 
 
 async def answer(_: web.Request) -> web.Response:

@@ -24,6 +24,7 @@ from tango.traces.generators import Recipe, generate
 ROWS = 400_000
 """Rows of the generated file. Chosen: enough for seconds of reading, and of the size of one part of Google's trace."""
 _TIMEOUT_S = 300.0
+"""Seconds for one side of the comparison, which takes a few."""
 _KEYS = ("seconds", "peak_mib")
 _YARDSTICK = "pyarrow.csv.read_csv of the same file"
 

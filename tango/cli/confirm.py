@@ -62,6 +62,7 @@ def require_free(path: Path | None, force: bool) -> None:
 
 PAGE_MARK = b'<meta name="generator" content="Tango '
 _HEAD_BYTES = 2_000
+"""What is read of a file to find the mark: it stands in the first lines of every page."""
 
 
 def require_free_page(path: Path | None, force: bool) -> None:

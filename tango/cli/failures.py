@@ -25,6 +25,7 @@ from tango.errors import TangoError
 
 FAILED = 1
 USAGE = 2
+"""As click has them, and most commands of Unix."""
 # As a shell reports a process that a signal ended: 128 + the signal's number.
 INTERRUPTED = 128 + signal.SIGINT
 BROKEN_PIPE = 128 + signal.SIGPIPE

@@ -17,6 +17,7 @@ from tango.errors import ConfigError
 DEFAULT_TENANT = "default"
 MOST_WEIGHT = 1e6
 LEAST_WEIGHT = 1e-6
+"""Between them shares that are divided by weights stay far from where floats round them away."""
 TENANT_NAME_RULE = "at most 63 of a-z, 0-9 and `-`, with a letter or digit first and last"
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
 

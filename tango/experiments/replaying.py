@@ -48,6 +48,7 @@ WINDOW_STEP_S = 0.005
 SHORTEST = 0.02
 """Quantile of the delays of BE that counts as the start of a pod."""
 LEAST_S = 1e-6
+"""In place of nothing, where a time is divided by or has to be above zero."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

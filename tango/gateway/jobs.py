@@ -26,6 +26,7 @@ AWAY_S = 1.0
 """Seconds after a call that the centre did not answer in which no further one is tried."""
 KEY_HEADER = "Tango-Key"
 MOST_LISTED = 100
+"""Jobs in one answer, the newest: a page for a person, who narrows the list down by `tango job list`."""
 
 
 class JobsAtCentre(Protocol):

@@ -92,6 +92,7 @@ FINISHED = np.dtype(
 
 FREE, QUEUED, IN_SERVICE = 0, 1, 2
 NONE = -1
+"""In place of a row, where there is none."""
 FREE_LIST, SEQUENCE = 0, 1  # places in `pool`
 
 

@@ -17,6 +17,7 @@ _STYLE = (
 """
 )
 _HEIGHT = 280.0
+"""Of the picture, in its own units (`Chart.width`)."""
 
 
 def learning_curve(rows: Sequence[Mapping[str, Any]], *, title: str) -> str:

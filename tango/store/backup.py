@@ -61,6 +61,7 @@ TELL_EVERY_S = 1.0
 LINES_KEPT = 20
 """Last lines of a tool that failed, for the message."""
 BLOCK_BYTES = 1 << 20
+"""What is hashed at a time: a dump may be larger than memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

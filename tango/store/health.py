@@ -45,6 +45,7 @@ def database_facts(url: str) -> DatabaseFacts:
 
 
 TRIES = 5
+"""Times that a clock is read; the reading with the shortest round trip is the one that waited for nothing."""
 
 
 def _clock(database: Database) -> tuple[float, float]:

@@ -8,6 +8,7 @@ from tango.telemetry.catalogue import LOOP_LAG
 from tango.telemetry.tallies import begin, observe
 
 EVERY_S = 1.0
+"""Seconds between two looks at how late a loop is."""
 
 
 def watch_lag(loop: asyncio.AbstractEventLoop, name: str) -> None:

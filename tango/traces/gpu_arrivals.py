@@ -28,6 +28,7 @@ TUNE = 1.3
 """Times the fleet's devices that arrive in the study."""
 _LOGGED = 1
 _INFORMERS = 10
+"""Numbers that the study's simulator takes before and after it draws pods (1 and 3 above)."""
 
 
 class GpuArrivals(NamedTuple):

@@ -34,6 +34,7 @@ WARN_TARGET_S = 0.05
 """Below this the windows, ticks and round trips of the replay, which stay in wall time, weigh on the result."""
 
 MEMORY_SPREAD = 4.0
+"""Times its service's memory that a request may need at most, and the part of it that it needs at least."""
 
 
 def map_trace(trace: Trace, fleet: Fleet, *, seed: int, speed: float = 1.0, begin_s: float | None = None) -> NewRequests:

@@ -22,6 +22,7 @@ from tango.traces.structured_columns import names_of
 
 _HEAD_BYTES = 256 << 10
 _HEAD_LINES = 100
+"""How far formats look into a file: its first lines, which end by bytes where one line is a whole file."""
 
 
 class Sign(IntEnum):

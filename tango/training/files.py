@@ -28,6 +28,7 @@ from tango.files import usable
 from tango.learning.checkpoint import plain_content
 
 STATE_FORMAT = 1
+"""Raised when what a state holds changes, so that none of another version is resumed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ TOLERANCE = 0.01
 HEAVY_TOLERANCE = 0.02
 """At loads of 0.95 and above, where a queue takes long to forget: twice the width costs a quarter of the requests."""
 HEAVY_LOAD = 0.95
+"""Load from which the tolerance is the wider one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -42,6 +42,53 @@ def test_no_two_modules_define_the_same_constant() -> None:
     assert {name: where for (name, _), where in homes.items() if len(where) > 1} == {}
 
 
+def is_number(value: ast.expr) -> bool:
+    """Whether an expression is a number written out, such as `-1`, `2**20` or `24 * 3600.0`."""
+    if isinstance(value, ast.BinOp):
+        return is_number(value.left) and is_number(value.right)
+    if isinstance(value, ast.UnaryOp):
+        return is_number(value.operand)
+    return isinstance(value, ast.Constant) and isinstance(value.value, (int, float)) and not isinstance(value.value, bool)
+
+
+def without_a_meaning(source: str) -> list[str]:
+    """Numbers at the top of a module that stand in a block of assignments in which neither a comment before it, nor one beside the number,
+    nor a text behind it says what they are."""
+    lines, body, found = source.splitlines(), parsed(source).body, []
+    for k, statement in enumerate(body):
+        if not isinstance(statement, (ast.Assign, ast.AnnAssign)) or statement.value is None or not is_number(statement.value):
+            continue
+        target = statement.targets[0] if isinstance(statement, ast.Assign) else statement.target
+        end = k
+        while end + 1 < len(body) and isinstance(body[end + 1], (ast.Assign, ast.AnnAssign)):
+            if body[end + 1].lineno != (body[end].end_lineno or 0) + 1:
+                break
+            end += 1
+        told_after = end + 1 < len(body) and isinstance(body[end + 1], ast.Expr)
+        first = k
+        while first > 0 and isinstance(body[first - 1], (ast.Assign, ast.AnnAssign)):
+            if body[first].lineno != (body[first - 1].end_lineno or 0) + 1:
+                break
+            first -= 1
+        told_before = any(line.startswith("#") for line in lines[body[first].lineno - 2 : statement.lineno])
+        if not (told_after or told_before or "#" in lines[statement.lineno - 1]):
+            found.append(ast.unparse(target))
+    return found
+
+
+def test_every_number_that_has_a_name_says_what_it_is() -> None:
+    """Its unit, and why it is as large as it is, where that is not plain: whoever changes it has to know what it holds."""
+    silent = {
+        path.relative_to(ROOT).as_posix(): names
+        for path in sorted(ROOT.rglob("*.py"))
+        if (names := without_a_meaning(path.read_text(encoding="utf-8")))
+    }
+
+    assert silent == {}
+    assert without_a_meaning("A = 1\nB_S = 2.0\n") == ["A", "B_S"]
+    assert without_a_meaning('A = 1\nB_S = 2.0\n"""Seconds."""\n# Of bytes.\nC = 2**20\nD = 3  # rows\n') == []
+
+
 ALIKE: dict[str, str] = {}
 """Why a value may stand under several names, by the value: they mean different things, which may change one without the other."""
 

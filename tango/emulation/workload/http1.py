@@ -21,6 +21,7 @@ from tango.client.signatures import INSTANCE, REQUEST, SIGNATURE, is_signed
 _SIGNED = (REQUEST, INSTANCE, SIGNATURE)
 MAX_HEAD_BYTES = 16 * 1024
 MAX_BODY_BYTES = 64 * 1024
+"""Requests of Tango's own have heads of half a KiB and no body: who sends more is no gateway."""
 
 
 @dataclass(slots=True)

@@ -21,6 +21,7 @@ from tango.scheduling.gpu.fitting import NOWHERE, is_part, without
 _SLOPE = 1000.0
 """Thousandths of a device that the score's logistic curve has as its unit."""
 _MOST_SCORE = 100.0
+"""Scores are whole numbers from 0 to this, as those of a plug-in of kube-scheduler (`framework.MaxNodeScore`)."""
 
 
 @in_place

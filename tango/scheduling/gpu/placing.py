@@ -32,6 +32,7 @@ class GpuPolicy(IntEnum):
 
 _RANDOM, _DOT_PRODUCT, _CLUSTERING, _PACKING, _BEST_FIT, _FGD, _FILLING = (int(policy) for policy in GpuPolicy)
 _UNFIT = -1.0
+"""Below every score: the pod does not fit on the node."""
 
 
 class Wanted(NamedTuple):
