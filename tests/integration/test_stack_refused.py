@@ -20,7 +20,7 @@ import yaml
 
 from tests.integration.live_stack import LiveStack
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 
 FLEET = """
 apiVersion: tango/v1
