@@ -580,7 +580,10 @@ decision = Table(
     Column("note", Text, nullable=False),
     # LC of live runs: its number among the events of its cluster's journal, by which shipped attempts name it.
     Column("sequence", BigInteger),
+    # Candidates of some of its requests (`tango.domain.candidates`); NULL: none are kept.
+    Column("weighed", JSONB),
     Index("decision_at", "at"),
+    Index("decision_weighed", "at", postgresql_where=text("weighed IS NOT NULL")),
     Index("decision_sequence", "cluster", "sequence", postgresql_where=text("sequence IS NOT NULL")),
 )
 

@@ -15,6 +15,7 @@ from tango.analysis.compared_metrics import METRICS
 from tango.bootstrap.job_logs import JobLogs
 from tango.bootstrap.stores import Stores
 from tango.console.reads import Does, Reads
+from tango.domain.candidates import shown
 from tango.domain.checkpoints import SHORT
 from tango.domain.identity import RequestKey
 from tango.domain.job_waiting import waiting_words
@@ -86,9 +87,10 @@ def _request(here: Stores, key: RequestKey) -> dict[str, Any]:
     """With why it is in its state, as `tango explain request` says it."""
     row = here.run_lists.request(key)
     try:
-        why = here.explainer.request(key).explanation
+        found = here.explainer.request(key)
     except TangoError as error:  # its way in time is there all the same
         return row | {"explanation": None, "reason": row["reason"] or str(error)}
+    why = found.explanation
     explanation = {
         "reason": str(why.reason),
         "words": why.words,
@@ -96,7 +98,8 @@ def _request(here: Stores, key: RequestKey) -> dict[str, Any]:
         "would_change": why.would_change,
         "position": why.queue.position if why.queue else 0,
     }
-    return row | {"explanation": explanation}
+    candidates = {"candidates": [shown(weighed) for weighed in found.weighed], "candidates_not_kept": found.not_kept}
+    return row | {"explanation": explanation} | candidates
 
 
 def _job_row(job: Job) -> dict[str, Any]:

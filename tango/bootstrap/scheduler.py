@@ -14,6 +14,7 @@ from tango.control.be_deciders import BeDeciders, Registry
 from tango.control.be_evictions import BeEvictions
 from tango.control.be_tracing import BeTracing
 from tango.control.cancel_run import CancelSweep
+from tango.control.candidates import Forgetting, Sampling
 from tango.control.figures_apart import Computing, FiguresApart
 from tango.control.fleet_view import FleetView
 from tango.control.jobs import Jobs
@@ -95,6 +96,7 @@ class Scheduler:
                 home_only=home_only,
                 monotonic=time.monotonic,
             ),
+            sampling=Sampling(settings.explain),
             tracing=BeTracing(spans, here.requests, here.run_facts.info) if spans.is_on else None,
         )
         self.reassurance = ReassuranceRounds(
@@ -118,6 +120,7 @@ class Scheduler:
             publisher=publisher,
             turn_live=here.live_runs.turn,
             end_overlong_readers=here.readers.end_overlong,
+            forget_candidates=Forgetting(here.events, settings.explain).step,
             order_figures=figures.order,
         )
         self.jobs = Jobs(store=here.jobs, publisher=publisher, refusals=here.refusals)

@@ -99,6 +99,7 @@ class Stores:
             tenants=self.tenants,
             be=self.settings.be,
             node_agent=self.settings.node_agent,
+            kept=self.settings.explain,
         )
 
     @functools.cached_property

@@ -20,6 +20,12 @@ MOMENTS = (
     ListColumn("what", priority=10),
     ListColumn("words", title="how", priority=9),
 )
+CANDIDATES = (
+    ListColumn("node", title="candidate", priority=10),
+    ListColumn("price_words", title="price", justify="right", priority=10),
+    ListColumn("verdict", title="", priority=9),
+    ListColumn("made_of", title="made of", priority=6),
+)
 RESOURCES = (
     ListColumn("resource", priority=10),
     ListColumn("allocatable", justify="right", priority=9),
@@ -81,7 +87,8 @@ def explain() -> None:
 @click.argument("key", metavar="RUN/REQUEST", type=RequestName(), shell_complete=names.REQUESTS)
 @output_option(formats=("table", "json", "yaml"))
 def request(key: RequestKey, output: str) -> None:
-    """Say why a request is in its state, who is ahead of it, what would change it, and how it came there.
+    """Say why a request is in its state, who is ahead of it, what would change it, how it came there, and which nodes it might have gone
+    to instead.
 
     \b
         tango explain request 1/4711
@@ -140,17 +147,24 @@ def node(key: NodeKey, output: str) -> None:
 @click.argument("number", metavar="[DECISION]", type=Whole(min=1), required=False)
 @output_option(formats=("table", "json", "yaml"))
 def tick(number: int | None, output: str) -> None:
-    """Say what a decision did; without a number the latest placement of BE. `tango sql` finds numbers in the table `decision`.
+    """Say what a decision did, and why there: without a number the latest placement of BE. `tango sql` finds numbers in the table
+    `decision`.
 
     \b
         tango explain tick
         tango explain tick 5120
     """
+    from tango.domain.candidates import shown
+
     found = dict(_explainer().decision(number))
-    if output == "table":
-        found["at_s"] = instant(found["at_s"])
-        found = {name: value for name, value in found.items() if value not in ("", [], None)}
-    print_mapping(found, output)
+    weighed = [shown(one) for one in found.pop("weighed")]
+    if output != "table":
+        print_mapping(found | {"candidates": weighed}, output)
+        return
+    found["at_s"] = instant(found["at_s"])
+    print_mapping({name: value for name, value in found.items() if value not in ("", [], None)}, output)
+    for told in weighed:
+        _print_candidates(told)
 
 
 def _explainer() -> Explainer:
@@ -160,6 +174,8 @@ def _explainer() -> Explainer:
 
 
 def _print_request(found: ExplainedRequest, output: str) -> None:
+    from tango.domain.candidates import shown
+
     if output != "table":
         print_mapping(shown_request(found), output)
         return
@@ -188,10 +204,27 @@ def _print_request(found: ExplainedRequest, output: str) -> None:
         moments += [{"at_s": None, "what": "", "words": words} for words in m.beside]
     click.echo()
     print_rows(moments, MOMENTS, output)
+    if found.not_kept:
+        click.echo()
+        say(f"candidates: {found.not_kept}")
+    for weighed in found.weighed:
+        _print_candidates(shown(weighed))
+
+
+def _print_candidates(told: Mapping[str, Any]) -> None:
+    click.echo()
+    click.echo(f"attempt {told['epoch']} of {told['request']}, by {told['policy']}: {told['why']}")
+    rows = [node | {"verdict": "chosen" if node["node"] == told["chosen"] else node["refused"]} for node in told["nodes"]]
+    print_rows(rows, CANDIDATES, "table")
+    left_out = told["takers"] - sum(not node["refused"] for node in told["nodes"])
+    if left_out > 0:
+        say(f"{left_out} more could have taken it")
 
 
 def shown_request(found: ExplainedRequest) -> dict[str, Any]:
     """An explained request as JSON has it."""
+    from tango.domain.candidates import shown
+
     standing, explanation, queue = found.standing, found.explanation, found.explanation.queue
     return {
         "request": f"{standing.key.run_id}/{standing.key.request_id}",
@@ -216,6 +249,8 @@ def shown_request(found: ExplainedRequest) -> dict[str, Any]:
         "attempts": standing.attempts,
         "due_s": standing.due_s,
         "history": [{"at_s": m.at_s, "what": m.what, "words": m.words, "beside": list(m.beside)} for m in found.history],
+        "candidates": [shown(weighed) for weighed in found.weighed],
+        "candidates_not_kept": found.not_kept,
     }
 
 

@@ -22,6 +22,7 @@ from tango.ports.checkpoints import CheckpointStore
 from tango.ports.leases import Fence
 from tango.settings import BeSettings
 from tango.systems import BePolicy, decided_be, in_one_line
+from tango.systems.weighing import AskedBe
 
 log = structlog.get_logger(__name__)
 
@@ -57,8 +58,13 @@ class BeDeciders:
         if self.registry is not None:
             self.registry.roles.follow()
 
-    def plan(self, pending: BePending, snapshot: FleetSnapshot, settings: BeSettings) -> BePlan:
-        """Let each run's policy place its requests, run after run; a later one sees the fleet with the placements of earlier ones."""
+    def plan(
+        self, pending: BePending, snapshot: FleetSnapshot, settings: BeSettings, *, noted: list[AskedBe] | None = None
+    ) -> BePlan:
+        """Let each run's policy place its requests, run after run; a later one sees the fleet with the placements of earlier ones.
+
+        `noted`: where each call of a policy is noted, for whoever asks what it weighed; None: nobody does.
+        """
         cycle = "the placement of BE"
         policies, refused = self._policies(np.unique(pending.run_id).tolist())
         distinct = list(dict.fromkeys(policies.values()))
@@ -68,6 +74,8 @@ class BeDeciders:
             rows = np.flatnonzero([policies[run] is policy for run in pending.run_id.tolist()])
             own = pending.rows(rows) if len(distinct) > 1 else pending
             plan = decided_be(policy, own, snapshot, settings, cycle=cycle, fallback=self.fallback)
+            if noted is not None:
+                noted.append(AskedBe(policy=policy, pending=own, snapshot=snapshot, plan=plan))
             if len(distinct) == 1 and not refused:
                 return plan
             node[rows] = plan.node

@@ -16,6 +16,7 @@ from typing import Protocol
 import numpy as np
 import structlog
 
+from tango.control.candidates import MOST_A_DECISION, DecidedLc, Sampling, lc_candidates
 from tango.control.fleet_view import FleetView
 from tango.control.lc_tracing import LcTracing
 from tango.control.left_waiting import lc_left_waiting
@@ -85,6 +86,8 @@ class LcDispatch:
     """Seconds from the record of a dispatch until a request whose execution nobody has begun is released again."""
     tracing: LcTracing | None = None
     """Makes the spans of what is dispatched; None: nobody wants any."""
+    sampling: Sampling | None = None
+    """Of how many requests the candidates are kept; None: of none."""
 
     def dispatch(self, run_id: int, cluster: str, request_ids: Sequence[int]) -> dict[str, int]:
         """Plan and record one batch. A second delivery finds no row `released` any more and does nothing."""
@@ -99,8 +102,19 @@ class LcDispatch:
         # 2. Decide.
         cycle = f"the dispatch of cluster {cluster} for run {run_id}"
         now_s = self.deciders.run_now_s(run_id)
-        plan, snapshot = self.deciders.view.plan(policy, arrivals, seen, self.deciders.settings, cycle=cycle, now_s=now_s)
+        may = 0 if self.sampling is None else self.sampling.take(min(len(arrivals), MOST_A_DECISION))
+        plan, snapshot, asked = self.deciders.view.plan(
+            policy, arrivals, seen, self.deciders.settings, cycle=cycle, now_s=now_s, keeps_asked=may > 0
+        )
         decided = time.perf_counter()
+        weighed, used = "", 0
+        if asked is not None:
+            as_decided = DecidedLc(
+                run_id=run_id, policy=policy, plan=plan, arrivals=arrivals, snapshot=asked, settings=self.deciders.settings
+            )
+            weighed, used = lc_candidates(as_decided, most=may)
+        if self.sampling is not None and used < may:
+            self.sampling.give_back(may - used)
         # 3. Apply: recorded before sent, so that the keeper can send again.
         decision = DecisionRecord(
             kind="lc",
@@ -115,6 +129,7 @@ class LcDispatch:
             snapshot_ms=(gathered - begin) * 1e3,
             decide_ms=(decided - gathered) * 1e3,
             note="; ".join(filter(None, (refused, plan.fallback_reason, lc_left_waiting(arrivals, plan, snapshot)))),
+            weighed=weighed,
         )
         here, reserved = None, 0
         if self.local is not None:

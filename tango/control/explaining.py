@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from tango.control.pressed_nodes import PressedNodes
 from tango.control.tenant_order import considered_now, held_back, overtaken_by
+from tango.domain.candidates import Weighed
 from tango.domain.explanation import DeferredResize, Explanation, Known, LcFacts, PendingFacts, Place, RequestStanding
 from tango.domain.identity import NodeKey, RequestKey, parts_of_pod
 from tango.domain.lifecycle import TERMINAL
@@ -33,9 +34,10 @@ from tango.ports.explanations import ExplanationStore, RecordedFleet, RecordedRe
 from tango.ports.refusals import RefusalStore
 from tango.ports.requests import BeRequests
 from tango.ports.tenants import TenantStore
-from tango.settings import BeSettings, NodeAgentSettings
+from tango.settings import BeSettings, ExplainSettings, NodeAgentSettings
 from tango.systems.be_waits import planned
 from tango.systems.registry import AtHome, at_home, unlearned_be
+from tango.systems.weighing import TELLING_BE, TELLING_LC
 
 MOST_AHEAD = 1_000
 """Requests before one that waits, of each run, up to which they are counted: each thousand costs a millisecond."""
@@ -51,6 +53,10 @@ class ExplainedRequest:
     standing: RequestStanding
     explanation: Explanation
     history: tuple[Moment, ...]
+    weighed: tuple[Weighed, ...] = ()
+    """Of its attempts the candidates that their decisions have kept."""
+    not_kept: str = ""
+    """Why there are none; empty: there are, or nothing has been decided yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +85,7 @@ class Explainer:
     tenants: TenantStore
     be: BeSettings = field(default_factory=BeSettings)
     node_agent: NodeAgentSettings = field(default_factory=NodeAgentSettings)
+    kept: ExplainSettings = field(default_factory=ExplainSettings)
 
     def request(self, key: RequestKey) -> ExplainedRequest:
         """Raises: UsageError if there is no such request."""
@@ -90,6 +97,8 @@ class Explainer:
             standing=recorded.standing,
             explanation=explain(known, place),
             history=history(recorded.standing, recorded.attempts),
+            weighed=recorded.weighed,
+            not_kept="" if recorded.weighed else self._not_kept(recorded),
         )
 
     def request_of_pod(self, name: str) -> RequestKey | None:
@@ -160,8 +169,22 @@ class Explainer:
         )
 
     def decision(self, decision_id: int | None) -> Mapping[str, Any]:
-        """A decision's row; of None the latest placement. Raises: UsageError if there is none."""
+        """A decision's row, and what it weighed; of None the latest placement. Raises: UsageError if there is none."""
         return self.store.decision(decision_id)
+
+    def _not_kept(self, recorded: RecordedRequest) -> str:
+        """Why there are no candidates of a request; empty: nothing has been decided yet, or it is told where it waits."""
+        is_lc = recorded.standing.service_class is ServiceClass.LC
+        if not recorded.decided_by:
+            was_decided = recorded.standing.attempts > 0 and recorded.standing.state in TERMINAL
+            return "which decision it was is not known; simulated runs keep no candidates" if was_decided else ""
+        if not set(recorded.decided_by) <= (TELLING_LC if is_lc else TELLING_BE):
+            return f"{' and '.join(recorded.decided_by)} does not tell what it weighs"
+        return (
+            f"those of its decision were not kept: each process keeps those of {self.kept.weighed_per_s:g} requests a second, and the "
+            f"centre those of the {self.kept.kept_decisions:,} newest decisions (TANGO_EXPLAIN_WEIGHED_PER_S, "
+            "TANGO_EXPLAIN_KEPT_DECISIONS)"
+        )
 
     # ---- gathering -----------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import structlog
@@ -39,6 +41,16 @@ SHEDDING_MAX_AGE_S = 0.02
 sent meanwhile lets in too many, then too few: at ten times what two cores serve they were idle for a fourth of the time."""
 COMMIT_S = 0.03
 """A dispatch counted in this shortly before a read began may not be in what was read: it is counted in again."""
+
+
+class Planned(NamedTuple):
+    """A plan of a view."""
+
+    plan: LcPlan
+    snapshot: FleetSnapshot
+    """On which it was made, and into which it is counted."""
+    asked: FleetSnapshot | None
+    """The same as the policy saw it, without the plan; None: nobody asked for that."""
 
 
 class FleetView:
@@ -89,8 +101,16 @@ class FleetView:
         return self._snapshot
 
     def plan(
-        self, policy: LcPolicy, arrivals: LcArrivals, seen: FleetSnapshot, settings: LcSettings, *, cycle: str, now_s: float
-    ) -> tuple[LcPlan, FleetSnapshot]:
+        self,
+        policy: LcPolicy,
+        arrivals: LcArrivals,
+        seen: FleetSnapshot,
+        settings: LcSettings,
+        *,
+        cycle: str,
+        now_s: float,
+        keeps_asked: bool = False,
+    ) -> Planned:
         """Plan arrivals whose rows follow `seen`, on the newest snapshot with the same rows, and count the plan in.
 
         `now_s`, wall seconds since the run began, is what `within_budget` counts from.
@@ -101,6 +121,8 @@ class FleetView:
             known = self._snapshot
             snapshot = known if known is seen or (known is not None and known.has_rows_of(seen)) else seen
             masked, margin_s = self._masked(snapshot), self._margin.seconds(snapshot.services)
+            # What is in flight is counted up in place, here and by the batches that plan next.
+            asked = replace(masked, in_flight=masked.in_flight.copy()) if keeps_asked else None
             if isinstance(policy, LcRule) and _are_first_tries(arrivals):
                 plan = self._step.decided(policy, arrivals, masked, settings, cycle=cycle, now_s=now_s, margin_s=margin_s)
             else:
@@ -110,7 +132,7 @@ class FleetView:
             _count_in(snapshot, arrivals, plan)
             self._is_shedding = bool(plan.shed.any())
             self._counted.append((self._monotonic(), arrivals, plan))
-        return plan, snapshot
+        return Planned(plan, snapshot, asked)
 
     def refresh(self, *, if_older_than_s: float | None = None) -> None:
         """Read a snapshot and use it from now on, plus the dispatches that it cannot contain yet; not if somebody else has just read one,

@@ -13,6 +13,7 @@ import structlog
 from tango.control.be_deciders import BeDeciders
 from tango.control.be_tracing import BeTracing
 from tango.control.be_turns import BeTurns
+from tango.control.candidates import Sampling, be_candidates
 from tango.control.lease_holder import LeaseHolder
 from tango.control.left_waiting import be_left_waiting
 from tango.control.pressed_nodes import PressedNodes
@@ -38,6 +39,7 @@ from tango.ports.requests import BeRequests
 from tango.scheduling.tenant_turns import Considered, as_read
 from tango.settings import BeSettings, NodeAgentSettings
 from tango.systems.be_waits import planned
+from tango.systems.weighing import AskedBe
 
 log = structlog.get_logger(__name__)
 
@@ -87,6 +89,8 @@ class BePlacement:
     """Whose requests come first where there are several tenants; None: they come by age."""
     tracing: BeTracing | None = None
     """Makes the spans of placements; None: nobody wants any."""
+    sampling: Sampling | None = None
+    """Of how many requests the candidates are kept; None: of none."""
 
     def tick(self) -> dict[str, int]:
         """Run scheduling cycles as long as each places all of a full batch, and `MOST_TICK_S` at the most; give what they did.
@@ -169,8 +173,13 @@ class BePlacement:
             return len(seen.pending), None
         gathered = time.perf_counter()
         # 2. Decide.
-        plan = planned(lambda asked, seen: self.deciders.plan(asked, seen, self.settings), question)
+        may = 0 if self.sampling is None else self.sampling.take()
+        noted: list[AskedBe] | None = [] if may else None
+        plan = planned(lambda asked, seen: self.deciders.plan(asked, seen, self.settings, noted=noted), question)
         decided = time.perf_counter()
+        weighed, used = be_candidates(noted, question, plan, most=may) if noted else ("", 0)
+        if self.sampling is not None:
+            self.sampling.give_back(may - used)
         # 3. Apply: the rows first, the pods second. Pods are named after request and epoch, so a repeat meets itself.
         placed = int(np.count_nonzero(plan.node >= 0))
         is_any_left = placed < len(batch.pending) or bool(looked_at.held_back)
@@ -189,6 +198,7 @@ class BePlacement:
             snapshot_ms=(gathered - begin) * 1e3,
             decide_ms=(decided - gathered) * 1e3,
             note="; ".join(filter(None, (plan.fallback_reason, self.deciders.remark, self.pressed.remark, looked_at.remark, left))),
+            weighed=weighed,
         )
         try:
             placements = self.requests.record_placement(

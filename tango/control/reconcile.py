@@ -47,6 +47,8 @@ class Reconciliation:
     """Closes the live run whose day is over, and opens the next one (`tango.ports.live_runs.LiveRunStore.turn`)."""
     end_overlong_readers: Callable[[], int]
     """Ends sessions of people's queries that last too long (`tango.store.readers`)."""
+    forget_candidates: Callable[[], int] = lambda: 0
+    """Deletes what decisions keep beyond their bound (`tango.control.candidates.Forgetting`)."""
     order_figures: Callable[[int], bool]
     """Has the figures of a run computed whose requests are all terminal, which is completed with them; gives whether nobody had."""
 
@@ -65,6 +67,7 @@ class Reconciliation:
         self._turn()
         if ended := self.end_overlong_readers():
             log.warning("reader_sessions_ended", sessions=ended)
+        self.forget_candidates()
         active, cancelling = self.runs.active_runs(), self.runs.cancelling_runs()
         # Callers may send nothing for hours: their run keeps nobody busy meanwhile.
         busy = self.runs.fold_counts() if active or cancelling else set()

@@ -445,6 +445,8 @@ DICTIONARY: dict[str, Described] = {
             "decide_ms": "Time of the policy, ms.",
             "apply_ms": "Time to record the plan and call Kubernetes, ms.",
             "note": "What was remarkable: why a fallback decided, what was refused.",
+            "weighed": "Candidates of some of its requests: `run_id`, `request_id`, `epoch`, `chosen`, and the best few nodes with "
+            "`price`, `parts` (pairs) and why they were `refused`; NULL: none are kept.",
         },
     ),
     "scaling_event": Described(

@@ -187,6 +187,8 @@ class DecisionRecord:
     snapshot_ms: float
     decide_ms: float
     note: str = ""
+    weighed: str = ""
+    """JSON of the candidates of some of its requests (`tango.domain.candidates.written`); empty: none are kept."""
 
 
 ScalingOutcome = Literal["done", "deferred", "infeasible", "error", "refused"]

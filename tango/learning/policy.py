@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tango.domain.candidates import Weighing
 from tango.domain.plans import BePlan
 from tango.domain.requests import BePending
 from tango.domain.smallest import smallest_pending, smallest_snapshot
@@ -24,6 +25,7 @@ from tango.learning.features import Kinds, fleet_graph, kinds_of, node_headroom
 from tango.learning.network import PlacementNetwork, batch_graphs
 from tango.learning.recent import RecentLc
 from tango.learning.shipped import shipped_path
+from tango.learning.weighing import weigh_by_scores
 from tango.settings.decisions import BeSettings
 
 log = structlog.get_logger(__name__)
@@ -42,12 +44,16 @@ def place_by_network(network: PlacementNetwork, pending: BePending, snapshot: Fl
     Raises: FloatingPointError when the network gives a score that is not finite.
     """
     kinds = kinds_of(pending, snapshot)
-    with torch.inference_mode():
-        node, _ = network.encode(batch_graphs([fleet_graph(snapshot)]))
-        scorer = scorer_of(network, network.actor_node(node), kinds)
+    scorer = _scorer(network, snapshot, kinds)
     if not (np.isfinite(scorer.nodes).all() and np.isfinite(scorer.kinds).all()):
         raise FloatingPointError("the network gave scores that are not finite")
     return assign(scorer, demand_of(pending, kinds), node_headroom(snapshot))
+
+
+def _scorer(network: PlacementNetwork, snapshot: FleetSnapshot, kinds: Kinds) -> Scorer:
+    with torch.inference_mode():
+        node, _ = network.encode(batch_graphs([fleet_graph(snapshot)]))
+        return scorer_of(network, network.actor_node(node), kinds)
 
 
 def scorer_of(network: PlacementNetwork, projected: Tensor, kinds: Kinds) -> Scorer:
@@ -142,6 +148,18 @@ class NetworkBePolicy:
             self._slow, self._rests_until_s = 0, self._clock() + REST_S
             log.warning("network_too_slow", took_ms=round(took_ms, 1), budget_ms=settings.decide_budget_ms)
         return BePlan(node=node, policy=self.name, checkpoint=self.checkpoint.digest[:12], decide_ms=took_ms)
+
+    def weighing(
+        self, pending: BePending, snapshot: FleetSnapshot, node: NDArray[np.int32], requests: Sequence[int]
+    ) -> list[Weighing]:
+        """What the network weighed for the requests of these rows, when it decided `node` (k,) on this snapshot a moment ago and was asked
+        nothing since; none where there is no network. It costs a forward pass."""
+        if self.checkpoint is None:
+            return []
+        snapshot = self._recent.added(snapshot)  # of the same instant, which changes no mean
+        kinds = kinds_of(pending, snapshot)
+        scorer = _scorer(self.checkpoint.network, snapshot, kinds)
+        return [weigh_by_scores(self.name, scorer, kinds, pending, snapshot, node, request) for request in requests]
 
     def _fall_back(self, pending: BePending, snapshot: FleetSnapshot, settings: BeSettings, reason: str) -> BePlan:
         return replace(self._fallback(pending, snapshot, settings), fallback_reason=reason)

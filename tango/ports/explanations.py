@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from tango.domain.candidates import Weighed
 from tango.domain.explanation import RequestStanding
 from tango.domain.identity import NodeKey, RequestKey
 from tango.domain.observations import InstanceState
@@ -25,6 +26,10 @@ class RecordedRequest:
     attempts: tuple[EndedAttempt, ...]
     is_declared: bool
     """Whether its service is declared."""
+    weighed: tuple[Weighed, ...] = ()
+    """Candidates of its attempts, as far as its decisions have kept them, by epoch."""
+    decided_by: tuple[str, ...] = ()
+    """Policies of the decisions that are known of it."""
     pod_waits: str = ""
     """Why the pod of its present attempt has not started, in Kubernetes' words."""
 
@@ -92,5 +97,8 @@ class ExplanationStore(Protocol):
         ...
 
     def decision(self, decision_id: int | None) -> Mapping[str, Any]:
-        """A decision by its number, or the latest placement of BE. Raises: UsageError if there is none."""
+        """A decision by its number, or the latest placement of BE, with what it `weighed` (`tango.domain.candidates.Weighed`).
+
+        Raises: UsageError if there is none.
+        """
         ...

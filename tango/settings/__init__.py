@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tango.settings.callers import CallSettings, GatewaySettings, JobSettings
     from tango.settings.clusters import JournalSettings, KubeSettings, NodeAgentSettings, RefusalSettings
     from tango.settings.decisions import BeSettings, LcSettings, OutlierSettings, SharingSettings
+    from tango.settings.explaining import ExplainSettings
     from tango.settings.metrics import MetricsSettings
     from tango.settings.runs import (
         CancelSettings,
@@ -34,6 +35,7 @@ __all__ = [
     "BeSettings",
     "CallSettings",
     "CancelSettings",
+    "ExplainSettings",
     "GatewaySettings",
     "HostSettings",
     "JobSettings",
@@ -57,7 +59,19 @@ __all__ = [
     "TracingSettings",
 ]
 
-_MODULES = ("decisions", "runs", "simulation", "simulated", "callers", "clusters", "metrics", "tenants", "tracing", "whole")
+_MODULES = (
+    "decisions",
+    "runs",
+    "simulation",
+    "simulated",
+    "callers",
+    "clusters",
+    "explaining",
+    "metrics",
+    "tenants",
+    "tracing",
+    "whole",
+)
 """Where groups are looked for, in this order: those of decisions first, so that who asks for one of them loads no other."""
 
 

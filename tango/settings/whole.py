@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from tango.settings.callers import CallSettings, GatewaySettings, JobSettings
 from tango.settings.clusters import JournalSettings, KubeSettings, NodeAgentSettings, RefusalSettings
 from tango.settings.decisions import OutlierSettings
+from tango.settings.explaining import ExplainSettings
 from tango.settings.metrics import MetricsSettings
 from tango.settings.runs import CancelSettings, HostSettings, ReplaySettings, RetentionSettings, StoreSettings, TickSettings
 from tango.settings.simulated import SimulationSettings
@@ -58,6 +59,8 @@ class Settings(SimulationSettings):
     """Nodes that do not answer."""
     node_agent: NodeAgentSettings = field(default_factory=NodeAgentSettings)
     """How far the node agent holds BE pods back."""
+    explain: ExplainSettings = field(default_factory=ExplainSettings)
+    """What is kept of decisions."""
     kube: KubeSettings = field(default_factory=KubeSettings)
     """Calls to Kubernetes."""
     metrics: MetricsSettings = field(default_factory=MetricsSettings)

@@ -20,10 +20,12 @@ _REASONS = frozenset(map(str, Reason))
 _FIELDS = tuple(f.name for f in dataclasses.fields(DecisionRecord))
 NEXT_DECISION = "nextval(pg_get_serial_sequence('decision', 'decision_id'))"
 """SQL for the number of a decision that is about to be written, so that the rows which it changes can have it first."""
+_VALUE = {"kind": "{}::service_class", "weighed": "nullif({}, '')::jsonb"}
+"""SQL of the columns that are no plain values, `{}` being what is given."""
 # `now()` is the begin of the transaction, so that apply_ms is the time that recording the plan took.
 _DECISION = (
     f"INSERT INTO decision (decision_id, {', '.join(_FIELDS)}, run_ids, apply_ms) OVERRIDING SYSTEM VALUE "
-    f"VALUES (%(decision_id)s, {', '.join(f'%({name})s' for name in _FIELDS)}, "
+    f"VALUES (%(decision_id)s, {', '.join(_VALUE.get(name, '{}').format(f'%({name})s') for name in _FIELDS)}, "
     "%(run_ids)s, extract(epoch FROM clock_timestamp() - now()) * 1000)"
 )
 
@@ -31,7 +33,7 @@ _DECISION = (
 _TYPES = {"str": "text", "int": "int", "float": "float8"}
 _SHIPPED = f"""
 INSERT INTO decision ({", ".join(_FIELDS)}, run_ids, at, apply_ms, sequence)
-SELECT {", ".join("v.kind::service_class" if name == "kind" else f"v.{name}" for name in _FIELDS)}, ARRAY[v.run_id],
+SELECT {", ".join(_VALUE.get(name, "{}").format(f"v.{name}") for name in _FIELDS)}, ARRAY[v.run_id],
        to_timestamp(v.at_s), v.apply_ms, v.sequence
 FROM unnest({", ".join(f"%({f.name})s::{_TYPES[str(f.type)]}[]" for f in dataclasses.fields(DecisionRecord))},
             %(run_id)s::int[], %(at_s)s::float8[], %(apply_ms)s::float8[], %(sequence)s::bigint[])
@@ -54,8 +56,17 @@ def insert_decision(cursor: Cursor, decision_id: int, record: DecisionRecord, ru
     cursor.execute(_DECISION, dataclasses.asdict(record) | {"decision_id": decision_id, "run_ids": list(run_ids)})
 
 
+FORGOTTEN_AT_ONCE = 5_000
+"""Decisions that lose their candidates in one statement: some tenths of a second at the most."""
+_FORGET = """
+UPDATE decision SET weighed = NULL WHERE decision_id = ANY (ARRAY(
+    SELECT decision_id FROM decision WHERE weighed IS NOT NULL ORDER BY at DESC OFFSET %(keep)s LIMIT %(limit)s
+))
+"""
+
+
 class PostgresEventLog:
-    """Appends to `scaling_event`."""
+    """Appends to `scaling_event`, and keeps what decisions keep within bounds."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -68,6 +79,10 @@ class PostgresEventLog:
         ]
         self._database.run(lambda cursor: insert(cursor, "scaling_event", rows))
         _count(records)
+
+    def forget_candidates(self, *, keep: int) -> int:
+        """By an index of those that have some."""
+        return self._database.execute(_FORGET, {"keep": keep, "limit": FORGOTTEN_AT_ONCE})
 
 
 def _count(records: Sequence[ScalingRecord]) -> None:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from tango.domain.candidates import Weighed, read_back
 from tango.domain.explanation import RequestStanding
 from tango.domain.identity import NodeKey, RequestKey
 from tango.domain.lifecycle import Event
@@ -36,9 +37,9 @@ SELECT r.class::text, r.service, r.state::text, r.cluster, r.due_s, r.target_s, 
        coalesce(r.node, ''), coalesce(r.pod, ''), r.epoch, r.attempt, r.late, extract(epoch FROM r.released_at - u.started_at)::float8,
        r.started_s, r.finished_s, r.reason, coalesce(r.tenant, ''), u.status::text, u.system,
        extract(epoch FROM now() - u.started_at)::float8, EXISTS (SELECT FROM service s WHERE s.name = r.service),
-       r.dispatched_s, r.decision_id,
+       r.dispatched_s, r.decision_id, d.policy, d.weighed,
        coalesce((SELECT j.waiting FROM job j WHERE j.run_id = r.run_id AND j.request_id = r.request_id AND j.waiting_epoch = r.epoch), '')
-FROM run u JOIN request r ON r.run_id = u.run_id
+FROM run u JOIN request r ON r.run_id = u.run_id LEFT JOIN decision d ON d.decision_id = r.decision_id
 WHERE u.run_id = %(run)s AND r.run_id = %(run)s AND r.request_id = %(id)s
 """
 # An eviction and the end of its attempt are recorded within a moment of each other, or of the pod's grace.
@@ -46,8 +47,8 @@ _ATTEMPTS = f"""
 SELECT a.epoch, coalesce(a.cluster, ''), coalesce(a.node, ''), coalesce(a.pod, ''), a.dispatched_s, a.decision_id, a.started_s,
        a.finished_s,
        extract(epoch FROM a.ended_at - u.started_at)::float8, a.outcome, a.reason, a.work_lost_s, coalesce(e.reason, ''),
-       coalesce(e.spared, '[]')
-FROM attempt a JOIN run u ON u.run_id = a.run_id LEFT JOIN LATERAL (
+       coalesce(e.spared, '[]'), d.policy, d.weighed
+FROM attempt a JOIN run u ON u.run_id = a.run_id LEFT JOIN decision d ON d.decision_id = a.decision_id LEFT JOIN LATERAL (
     SELECT s.reason, s.spared FROM scaling_event s
     WHERE a.reason = '{Reason.EVICTED}' AND s.at BETWEEN a.ended_at - interval '120 s' AND a.ended_at + interval '10 s'
       AND s.kind = 'evict' AND s.cluster = a.cluster AND s.pod = a.pod ORDER BY s.at DESC LIMIT 1
@@ -106,11 +107,12 @@ DECISION_KEYS = (
     "decide_ms",
     "apply_ms",
     "note",
+    "weighed",
 )
 """Keys of `PostgresExplanations.decision`."""
 _DECISION = """
 SELECT decision_id, extract(epoch FROM at)::float8, kind::text, cluster, run_ids, policy, checkpoint, considered, placed, unplaced, late,
-       shed, snapshot_ms, decide_ms, apply_ms, note
+       shed, snapshot_ms, decide_ms, apply_ms, note, weighed
 FROM decision WHERE
 """
 
@@ -134,7 +136,7 @@ class PostgresExplanations:
             )
         (
             of_class, service, state, entry, due_s, target_s, cpu_work_s, memory_mib, cluster, node, pod, epoch, attempts, late, released_s,
-            started_s, finished_s, reason, tenant, status, system, now_s, declared, dispatched_s, decision_id,
+            started_s, finished_s, reason, tenant, status, system, now_s, declared, dispatched_s, decision_id, policy, weighed,
             pod_waits,
         ) = found[0]  # fmt: skip
         standing = RequestStanding(
@@ -164,6 +166,7 @@ class PostgresExplanations:
             reason=reason,
             tenant=tenant,
         )
+        attempts_of = self._database.rows(_ATTEMPTS, asked)
         ended = tuple(
             EndedAttempt(
                 epoch=of_attempt[0],
@@ -181,9 +184,17 @@ class PostgresExplanations:
                 why=of_attempt[12],
                 spared=tuple(Spared(**pod) for pod in of_attempt[13]),
             )
-            for of_attempt in self._database.rows(_ATTEMPTS, asked)
+            for of_attempt in attempts_of
         )
-        return RecordedRequest(standing=standing, attempts=ended, is_declared=declared, pod_waits=pod_waits)
+        decided = [(policy, weighed), *(of_attempt[14:] for of_attempt in attempts_of)]
+        return RecordedRequest(
+            standing=standing,
+            attempts=ended,
+            is_declared=declared,
+            weighed=_weighed_for(key, [kept for _, kept in decided]),
+            decided_by=tuple(dict.fromkeys(name for name, _ in decided if name is not None)),
+            pod_waits=pod_waits,
+        )
 
     def fleet(self) -> RecordedFleet:
         """Two reads: the snapshot, and what the agents told last of themselves."""
@@ -245,4 +256,11 @@ class PostgresExplanations:
         if not found:
             which = "no placement of BE was decided yet" if decision_id is None else f"there is no decision {decision_id}"
             raise UsageError(f'{which}; `tango sql "SELECT * FROM decision ORDER BY at DESC LIMIT 20"` lists the latest')
-        return dict(zip(DECISION_KEYS, found[0], strict=True))
+        decided = dict(zip(DECISION_KEYS, found[0], strict=True))
+        return decided | {"weighed": read_back(decided["weighed"] or ())}
+
+
+def _weighed_for(key: RequestKey, kept: Iterable[Sequence[Mapping[str, Any]] | None]) -> tuple[Weighed, ...]:
+    """Of what decisions have kept the part of one request, each attempt once."""
+    own = {one.epoch: one for of_decision in kept for one in read_back(of_decision or ()) if one.key == key}
+    return tuple(own[epoch] for epoch in sorted(own))

@@ -10,6 +10,7 @@ import pytest
 
 from tango.domain.identity import NodeKey
 from tango.domain.lifecycle import Event, Outcome
+from tango.domain.plans import LcPlan
 from tango.domain.requests import Reason
 from tango.domain.runs import RunStatus
 from tango.domain.services import ServiceClass
@@ -21,6 +22,7 @@ from tests.fakes.own_fleet import published
 from tests.fakes.store_world import (
     CHAT,
     FLEET,
+    LC_DECISION,
     LIVE_S,
     MAX_ATTEMPTS,
     OVER_S,
@@ -694,6 +696,20 @@ def test_a_shipment_has_the_last_state_of_each_request_and_every_attempt(world: 
     assert (attempt.request_id, attempt.epoch, attempt.service, attempt.node, attempt.latency_s) == (0, 1, "web", "c1-n1", 2.0)
     (decision,) = shipment.decisions
     assert (decision.run_id, decision.record.placed, decision.record.policy) == (run_id, 2, "test")
+
+
+def test_a_shipped_decision_brings_the_candidates_that_it_keeps(world: JournalWorld) -> None:
+    """As they were written."""
+    run_id = world.released(WEB)
+    arrivals = world.arrivals(run_id, [0])
+    plan = LcPlan(node=np.zeros(1, np.int32), late=np.zeros(1, bool), shed=np.zeros(1, bool), expected_s=np.zeros(1), policy="test")
+    decision = replace(LC_DECISION, weighed='[{"request_id":0}]')
+
+    world.journal.record_dispatch(run_id, arrivals, plan, world.journal.snapshot(at_s=0.0), decision, lease_s=LIVE_S)
+
+    shipment = world.journal.unshipped(limit=100)
+    assert shipment is not None
+    assert [copy.record.weighed for copy in shipment.decisions] == ['[{"request_id":0}]']
 
 
 def test_shipments_follow_each_other_without_a_gap(world: JournalWorld) -> None:

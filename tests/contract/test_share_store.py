@@ -241,6 +241,24 @@ def test_a_shipment_is_written_whole(world: StoreWorld) -> None:
     assert [(s.cluster, s.terminal) for s in world.shares.shares(run_id)] == [("c1", 1), ("c2", 0)]
 
 
+def test_candidates_that_decisions_bring_are_kept_of_the_newest(world: StoreWorld) -> None:
+    """Whether a journal ships a decision or the centre makes it; of those beyond the bound the oldest lose theirs, and nothing else."""
+    run_id = world.create(WEB, BATCH)
+    shipped = [replace(_decision(run_id).record, weighed=text) for text in ("[1]", "[2]", "")]
+    world.ship(decisions=[_decision(run_id)._replace(record=r, at_s=ZERO_S + k, sequence=k + 1) for k, r in enumerate(shipped)])
+    world.release(run_id)
+    world.admit(run_id, [1])
+    world.place(world.requests.pending_be(limit=1), world.fence(), weighed="[3]")
+
+    kept = world.weighed()
+    forgotten = world.events.forget_candidates(keep=2), world.events.forget_candidates(keep=2)
+
+    assert kept == ["[1]", "[2]", "[3]"]
+    assert forgotten == (1, 0)
+    assert world.weighed() == ["[2]", "[3]"]
+    assert world.decisions() == 4
+
+
 def test_a_shipped_attempt_names_its_decision_and_tells_its_way_on_the_clock_of_the_run(database_url: str) -> None:
     """Also where the decision was in an earlier shipment, or another journal of the cluster had the same number before."""
     world = postgres_world(database_url)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tango.console.reads import Does, Reads
+from tango.domain.candidates import SECONDS, Candidate, Weighed, shown
 from tango.domain.identity import RequestKey
 from tango.domain.live_view import (
     BUCKET_S,
@@ -178,9 +179,25 @@ def _request(key: RequestKey) -> dict[str, Any]:
         "target_cluster": "c1", "node": "n7", "state": "succeeded", "attempt": 1, "decision_id": 918, "due_s": 61.0, "target_s": 0.3,
         "finished_s": 61.137, "reason": "", "late": False, "speed": 1.0, "settle_s": 0.002, **phases,
         "explanation": {"reason": "Done", "words": "it was answered within its target", "figures": {}, "would_change": "", "position": 0},
+        "candidates": [shown(_weighed(key))], "candidates_not_kept": "",
         "attempts": [{"epoch": 1, "cluster": "c1", "node": "n7", "pod": "lc-speech-to-text-n7-0", "started_s": 61.04,
                       "finished_s": 61.137, "latency_s": 0.137, "outcome": "succeeded", "reason": "", "work_lost_s": 0.0}],
     }  # fmt: skip
+
+
+def _weighed(key: RequestKey) -> Weighed:
+    def candidate(node: str, link_s: float, waits_s: float, refused: str = "") -> Candidate:
+        parts = {"link": link_s, "its own work": 0.05, "work already there": waits_s, "crowding": 0.0}
+        figures = {"requests in flight there": round(waits_s / 0.025), "cores of its instances": 2.0}
+        return Candidate(node=node, price=sum(parts.values()), parts=parts, figures=figures, refused=refused)
+
+    full = "the line to c4 carried no more of its batch within the target"
+    return Weighed(
+        run_id=key.run_id, request_id=key.request_id, epoch=1, policy="dss-lc", rule="the least expected time to the answer", unit=SECONDS,
+        highest_wins=False, limit=0.3, takers=37, chosen="c1/n7",
+        candidates=(candidate("c4/n2", 0.012, 0.0, full), candidate("c1/n7", 0.02, 0.0), candidate("c2/n1", 0.0, 0.05),
+                    candidate("c2/n3", 0.0, 0.075), candidate("c1/n2", 0.02, 0.075)),
+    )  # fmt: skip
 
 
 def _job(key: RequestKey | None = None) -> dict[str, Any]:

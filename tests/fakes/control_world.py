@@ -103,6 +103,7 @@ def control_world(fleet: Fleet = FLEET, *, store: StoreSettings = AS_SHIPPED) ->
         rows=rows,
         attempts=lambda run_id: sorted((a.request_id, a.epoch, a.outcome, a.reason) for a in state.attempts if a.run_id == run_id),
         decisions=lambda: len(state.decisions),
+        weighed=lambda: [record.weighed for record, _ in state.decisions if record.weighed],
         all_terminal=runs.all_terminal,
         now_s=state.now_s,
         pass_over=state.pass_over,

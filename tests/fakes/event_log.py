@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from tango.domain.runs import (
     ScalingRecord,
@@ -20,3 +21,13 @@ class MemoryEventLog:
         """Append."""
         with self._state.lock:
             self._state.scalings.extend(records)
+
+    def forget_candidates(self, *, keep: int) -> int:
+        """Of the oldest."""
+        with self._state.lock:
+            having = [k for k, (record, _) in enumerate(self._state.decisions) if record.weighed]
+            going = having[: max(0, len(having) - keep)]
+            for k in going:
+                record, runs = self._state.decisions[k]
+                self._state.decisions[k] = replace(record, weighed=""), runs
+        return len(going)

@@ -152,6 +152,8 @@ class StoreWorld:
     """(request id, epoch, outcome, reason) of a run's attempts, sorted."""
     decisions: Callable[[], int]
     """How many decision rows there are."""
+    weighed: Callable[[], list[str]]
+    """JSON of the candidates that decisions keep, of those that keep some, in order of time."""
     all_terminal: Callable[[int], bool]
     now_s: Callable[[], float]
     """The time by the store's clock, in the seconds of `AttemptCopy.ended_at_s`."""
@@ -215,12 +217,15 @@ class StoreWorld:
         """Against the fleet's nodes."""
         return self.requests.admit_be(run_id, request_ids, most_memory_mib=MOST_MEMORY_MIB)
 
-    def place(self, batch: PendingRequests, fence: Fence, *, node: int = 0, lease_s: float = LIVE_S) -> list[Placement]:
-        """All of a batch to one node."""
+    def place(
+        self, batch: PendingRequests, fence: Fence, *, node: int = 0, lease_s: float = LIVE_S, weighed: str = ""
+    ) -> list[Placement]:
+        """All of a batch to one node; `weighed` is what the decision keeps of its candidates."""
         plan = BePlan(node=np.full(len(batch.pending), node, np.int32), policy="test")
         snapshot = self.fleet.snapshot(at_s=0.0)
         batch = as_seen(batch, snapshot)
-        return self.requests.record_placement(batch, plan, snapshot, DECISION, fence=fence, lease_s=lease_s)
+        decision = replace(DECISION, weighed=weighed)
+        return self.requests.record_placement(batch, plan, snapshot, decision, fence=fence, lease_s=lease_s)
 
     def fence(self, owner: str = "scheduler", *, ttl_s: float = LIVE_S) -> Fence:
         """The scheduler's lease. Raises: AssertionError if somebody else has it."""
@@ -388,6 +393,7 @@ def memory_world_and_state(
         rows=rows,
         attempts=lambda run_id: sorted((a.request_id, a.epoch, a.outcome, a.reason) for a in state.attempts if a.run_id == run_id),
         decisions=lambda: len(state.decisions),
+        weighed=lambda: [record.weighed for record, _ in state.decisions if record.weighed],
         all_terminal=runs.all_terminal,
         now_s=state.now_s,
         pass_over=state.pass_over,
@@ -434,6 +440,10 @@ def postgres_world(
             )
         ],
         decisions=lambda: int(database.rows("SELECT count(*) FROM decision")[0][0]),
+        weighed=lambda: [
+            text
+            for (text,) in database.rows("SELECT weighed::text FROM decision WHERE weighed IS NOT NULL ORDER BY at, decision_id")
+        ],
         all_terminal=runs.all_terminal,
         now_s=time.time,
         pass_over=lambda cluster, by_s: database.execute(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from click.testing import CliRunner
 
 from tango.bootstrap.stores import stores
 from tango.cli.main import cli
+from tango.domain.candidates import SHARE, Candidate, Weighed, written
 from tango.domain.identity import NodeKey, RequestKey
 from tango.domain.lifecycle import Event, Outcome
 from tango.domain.plans import Spared
@@ -20,14 +22,18 @@ from tango.domain.refusal_kind import RefusalKind
 from tango.domain.refusals import Refusal
 from tango.domain.requests import Reason
 from tango.domain.runs import ScalingRecord
+from tango.domain.shares import DecisionCopy
 from tango.store.database import Database
 from tests.fakes.store_world import (
     BATCH,
     FLEET,
+    LC_DECISION,
     LIVE_S,
     WEB,
     ZERO_S,
     StoreWorld,
+    attempt_of,
+    copy_of,
     instance_of,
     new_requests,
     new_run,
@@ -88,6 +94,23 @@ def place_first(world: StoreWorld, *nodes: int) -> None:
     fence = world.fence()
     for node in nodes:
         world.place(world.requests.pending_be(limit=1), fence, node=node)
+
+
+def weighed_of(run_id: int, request_id: int, chosen: str) -> Weighed:
+    """Two candidates, of which the first was chosen."""
+    return Weighed(
+        run_id=run_id,
+        request_id=request_id,
+        epoch=1,
+        policy="load-greedy",
+        rule="the least share",
+        unit=SHARE,
+        highest_wins=False,
+        limit=None,
+        takers=2,
+        chosen=chosen,
+        candidates=(Candidate(node=chosen, price=0.25), Candidate(node="c2/c2-n1", price=0.5)),
+    )
 
 
 def test_a_request_that_waits_for_memory_says_how_much_and_who_is_before_it(world: StoreWorld, explain: Explain) -> None:
@@ -249,6 +272,42 @@ def test_a_decision_is_found_by_its_number_or_as_the_latest_placement(world: Sto
 
     assert (latest["kind"], latest["policy"], latest["placed"]) == ("be", "test", 1)
     assert explain("tick", str(latest["decision"])) == latest
+
+
+def test_the_candidates_of_a_placement_are_told_of_its_request_and_of_the_decision(world: StoreWorld, explain: Explain) -> None:
+    """Of the request those of its own attempts, of the decision those of all that it keeps; and why there are none of another."""
+    run_id = waiting(world, 2)
+    told = [weighed_of(run_id, 0, "c1/c1-n1"), weighed_of(run_id, 1, "c1/c1-n2")]
+    world.place(world.requests.pending_be(limit=1), world.fence(), weighed=written(told))
+    place_first(world, 1)
+
+    kept, sampled_out = (explain("request", f"{run_id}/{k}") for k in (0, 1))
+    decision = kept["candidates"][0]
+
+    assert len(kept["candidates"]) == 1
+    assert (decision["request"], decision["chosen"], decision["policy"]) == (f"{run_id}/0", "c1/c1-n1", "load-greedy")
+    assert decision["why"].startswith("c1/c1-n1 had the least share, 25.0% of what LC leaves; the next was c2/c2-n1")
+    assert [node["node"] for node in decision["nodes"]] == ["c1/c1-n1", "c2/c2-n1"]
+    assert kept["candidates_not_kept"] == ""
+    assert (sampled_out["candidates"], sampled_out["candidates_not_kept"]) == ([], "test does not tell what it weighs")
+    of_first = int(re.search(r"by decision (\d+)", json.dumps(kept["history"]))[1])  # type: ignore[index]
+    assert [one["chosen"] for one in explain("tick", str(of_first))["candidates"]] == ["c1/c1-n1", "c1/c1-n2"]
+    assert explain("tick")["candidates"] == []
+
+
+def test_the_candidates_of_a_dispatch_come_with_its_attempt(world: StoreWorld, explain: Explain) -> None:
+    """From the journal of its cluster, by the number that the decision has there."""
+    run_id = world.create(WEB)
+    record = replace(LC_DECISION, policy="dss-lc", weighed=written([weighed_of(run_id, 0, "c1/c1-n2")]))
+    world.ship(
+        copy_of(run_id, 0),
+        attempts=[attempt_of(run_id, 0)._replace(decided=7)],
+        decisions=[DecisionCopy(run_id=run_id, at_s=ZERO_S, record=record, apply_ms=0.5, sequence=7)],
+    )
+
+    (told,) = explain("request", f"{run_id}/0")["candidates"]
+
+    assert (told["epoch"], told["chosen"]) == (1, "c1/c1-n2")
 
 
 @pytest.mark.parametrize(

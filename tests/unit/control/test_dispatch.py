@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import orjson
 import pytest
 
+from tango.control.candidates import Sampling
 from tango.control.dispatch_lc import LcDeciders, LcDispatch, LocalStart
 from tango.control.fleet_view import FleetView, LcPolicy
+from tango.domain.candidates import read_back
 from tango.domain.identity import NodeKey
 from tango.domain.plans import LcPlan
 from tango.domain.requests import LcArrivals, LcWork
 from tango.domain.snapshot import FleetSnapshot
 from tango.errors import PolicyFailed, StoreUnavailable
 from tango.ports.requests import LcRequests
-from tango.settings import LcSettings, LeaseSettings
+from tango.scheduling.lc.rule import LC_RULES
+from tango.settings import ExplainSettings, LcSettings, LeaseSettings
 from tests.fakes.faulty import Faulty
 from tests.fakes.journal_world import LC
 from tests.fakes.store_world import WEB
@@ -85,6 +89,7 @@ def dispatch(
     request_ids: Sequence[int] = range(100),
     cluster: str = "c1",
     now_s: float = 0.0,
+    sampling: Sampling | None = None,
 ) -> dict[str, int]:
     """One batch, decided by c1; an exception is what asking for the policy raises."""
 
@@ -99,8 +104,36 @@ def dispatch(
         publisher=world.publisher,
         local=LocalStart(starter=starter, owner="worker-1", lease_s=LEASE.execution_s) if starter else None,
         lease_s=LEASE.dispatch_s,
+        sampling=sampling,
     )
     return use_case.dispatch(run_id, cluster, request_ids)
+
+
+def test_a_dispatch_keeps_the_candidates_of_some_of_its_requests_as_they_were_before_it_was_counted_in(world: WorkerWorld) -> None:
+    """Two of three, as the rate allows: the first is told of idle instances, whatever has been sent since."""
+    run_id = world.released(WEB, WEB, WEB)
+    sampling = Sampling(ExplainSettings(weighed_per_s=0.4), monotonic=lambda: 0.0)
+
+    dispatch(world, run_id, LC_RULES["dss-lc"], sampling=sampling)
+
+    (decision,) = world.decisions()
+    first, last = read_back(orjson.loads(decision.weighed))
+    assert [(one.run_id, one.request_id, one.epoch) for one in (first, last)] == [(run_id, 0, 1), (run_id, 2, 1)]
+    row = world.row(run_id, 0)
+    assert first.chosen == f"{row.target_cluster}/{row.node}"
+    assert [c.figures["requests in flight there"] for c in first.candidates] == [0.0] * len(first.candidates)
+
+
+def test_a_policy_of_others_is_dispatched_by_as_ever_and_keeps_no_candidates(world: WorkerWorld) -> None:
+    """It tells no prices, and its requests use none of the rate."""
+    run_id = world.released(WEB)
+    sampling = Sampling(ExplainSettings(weighed_per_s=0.2), monotonic=lambda: 0.0)
+
+    dispatch(world, run_id, to_nodes(AT_HOME), sampling=sampling)
+
+    (decision,) = world.decisions()
+    assert (decision.placed, decision.weighed) == (1, "")
+    assert sampling.take() == 1
 
 
 # ---- here or there -----------------------------------------------------------------------------------------------------

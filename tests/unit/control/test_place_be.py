@@ -8,14 +8,17 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import orjson
 import pytest
 from numpy.typing import NDArray
 
 from tango.control.be_deciders import BeDeciders
+from tango.control.candidates import Sampling
 from tango.control.lease_holder import LeaseHolder
 from tango.control.place_be import LEASE as SCHEDULER
 from tango.control.place_be import BePlacement
 from tango.control.waiting_reasons import WaitingReasons
+from tango.domain.candidates import read_back
 from tango.domain.jobs import NewJob
 from tango.domain.placement_question import PlacementQuestion
 from tango.domain.plans import BePlan
@@ -28,7 +31,7 @@ from tango.domain.snapshot import FleetSnapshot
 from tango.errors import ClusterUnavailable, Forbidden, Invalid, NotFound, PolicyFailed, Throttled
 from tango.ports.fleet import FleetStore
 from tango.scheduling.be_policies import place_kube, place_load_greedy
-from tango.settings import BeSettings, LeaseSettings
+from tango.settings import BeSettings, ExplainSettings, LeaseSettings
 from tango.systems import BePolicy
 from tests.fakes.control_world import ControlWorld
 from tests.fakes.faulty import Faulty
@@ -67,6 +70,7 @@ def place(
     settings: BeSettings | None = None,
     lc_waits: Mapping[str, LcWait] | None = None,
     reasons: Any = None,
+    sampling: Sampling | None = None,
 ) -> dict[str, int]:
     """One cycle, under one policy for all runs or a policy a run (a plain function of the run)."""
     use_case = BePlacement(
@@ -82,8 +86,25 @@ def place(
         settings=settings or BeSettings(),
         lc_waits=lambda: lc_waits or {},
         reasons=reasons or WaitingReasons(),
+        sampling=sampling,
     )
     return use_case.tick()
+
+
+def test_a_decision_keeps_the_candidates_of_what_it_has_placed_as_far_as_the_rate_allows(world: ControlWorld) -> None:
+    """The first cycle those of its two requests, and the one after it none; a cycle that places nothing uses none of the rate."""
+    sampling = Sampling(ExplainSettings(weighed_per_s=0.4), monotonic=lambda: 0.0)  # two at once
+    world.pending(HUGE)
+    place(world, lambda _: place_load_greedy, sampling=sampling)
+    run_id = world.pending(BATCH, BATCH)
+
+    place(world, lambda _: place_load_greedy, sampling=sampling)
+    world.pending(BATCH)
+    place(world, lambda _: place_load_greedy, sampling=sampling)
+
+    kept = [read_back(orjson.loads(text)) for text in world.weighed()]
+    assert [[(one.run_id, one.request_id, one.epoch) for one in of] for of in kept] == [[(run_id, 0, 1), (run_id, 1, 1)]]
+    assert [one.chosen for one in kept[0]] == [f"{p.cluster}/{p.node}" for p in world.clusters.placed[:2]]
 
 
 def test_a_node_where_lc_lacks_cpu_gets_no_be_and_the_decision_says_why(world: ControlWorld) -> None:

@@ -30,6 +30,22 @@ function why({ explanation, reason }) {
   ];
 }
 
+/** The nodes that a decision weighed for an attempt, the best first. */
+function candidates(request) {
+  const all = request.candidates || [];
+  if (!all.length) return request.candidates_not_kept ? h("p", { class: "note" }, `Not told: ${request.candidates_not_kept}.`) : null;
+  return all.map((of) => [
+    h("p", { "data-key": `why ${of.epoch}` }, `Attempt ${of.epoch}, decided by ${of.policy}: ${of.why}.`),
+    table(`Nodes weighed for attempt ${of.epoch}`, [
+      { name: "Node", of: (n) => n.node },
+      { name: "Price", of: (n) => n.price_words, number: true },
+      { name: "Verdict", of: (n) => (n.node === of.chosen ? badge("chosen", "good") : n.refused ? badge("not possible", "warn") : badge("behind", "quiet")) },
+      { name: "Why not", of: (n) => n.refused || "–", class: "wrap" },
+      { name: "Made of", of: (n) => n.made_of || "–", class: "wrap" },
+    ], of.nodes, { key: (n) => n.node }),
+  ]);
+}
+
 export function render(_, { request, parameters }) {
   const title = `Request ${parameters.key}`;
   if (!request || request.error) return [heading(title), h("p", { class: "note" }, request?.error || "Reading…")];
@@ -40,6 +56,7 @@ export function render(_, { request, parameters }) {
   if (rest > 0.0005) known.push(["rest_s", "not known", "other", "of which nothing was kept"]);
   request.rest_s = rest;
   const whole = told + Math.max(0, rest);
+  const weighed = candidates(request);
   const late = latency !== null && request.target_s !== null && latency > request.target_s;
   return [
     h("p", { class: "kicker", "data-key": "up" }, h("a", { href: `/runs/${request.run_id}` }, `Run ${request.run_id}`)),
@@ -50,6 +67,7 @@ export function render(_, { request, parameters }) {
       tile("Attempts", count(request.attempt), request.late ? "was expected to be late" : ""),
       tile("Node", request.node || "–", request.target_cluster || "none yet")),
     section("Why", why(request)),
+    ...(weighed ? [section("Why that node", weighed)] : []),
     section("Where the time went", known.length
       ? [legend(...known.map(([, word, kind]) => [kind, word])), bar(whole, known.map(([name, , kind]) => [kind, request[name]]), "phases of the request, in the order of time"),
          table("Phases", [
