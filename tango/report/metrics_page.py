@@ -19,8 +19,8 @@ it to the code. What `tango run show` and reports say of a run is on another pag
 One scrape for each host, of at most five parts: the store, the processes of the host, its brokers,
 its stack, and the scrape itself. A part that does not answer is told by `tango_up` and costs no
 other part. No label has a run, a request, a process, a pod or a caller in it, so the size of a
-scrape follows from the declared fleet and services alone; where a metric would have more than
-{MOST_SERIES} series in a process, what comes beyond is counted under `{OTHER}`. Counters of
+scrape follows from the declared fleet, services and tenants alone; where a metric would have more
+than {MOST_SERIES} series in a process, what comes beyond is counted under `{OTHER}`. Counters of
 processes outlive them: one that is restarted goes on where it stopped. They begin at 0 when the
 stack (or the pod) starts.
 

@@ -14,6 +14,7 @@ from tango.domain.requests import RequestState
 from tango.domain.runs import ENDED, RunKind
 from tango.domain.services import ServiceClass
 from tango.domain.state_lists import LIVE_STATES, TERMINAL_STATES, listed
+from tango.ports.tenants import TOLD_S
 from tango.store.database import Cursor, Database
 from tango.store.lifecycle_sql import state
 from tango.telemetry import catalogue as of
@@ -67,6 +68,11 @@ _REFUSALS = "SELECT cluster, kind, count(*)::float8 FROM refusal WHERE paused_un
 _UNPLACED = f"""
 SELECT unplaced::float8 FROM decision WHERE at > now() - interval '1 min' AND kind = '{ServiceClass.BE.label}' ORDER BY at DESC LIMIT 1
 """
+# Those that nobody declared have one series together: names of tenants come with requests.
+_TENANTS = f"""
+SELECT coalesce(t.name, '{of.OTHER}'), max(s.share), coalesce(max(extract(epoch FROM now() - s.below_since)), 0)::float8
+FROM tenant_share s LEFT JOIN tenant t ON t.name = s.tenant WHERE s.at > now() - interval '{TOLD_S} s' GROUP BY 1
+"""
 _SERVER = """
 SELECT (SELECT count(*)::float8 FROM pg_stat_activity WHERE backend_type = 'client backend'),
        current_setting('max_connections')::float8, pg_database_size(current_database())::float8,
@@ -108,6 +114,9 @@ def _read(cursor: Cursor) -> Readings:
         found.add(of.LEASE_EPOCH, (name,), epoch)
     for cluster, kind, count in _rows(cursor, _REFUSALS):
         found.add(of.REFUSALS, (cluster, kind), count)
+    for tenant, share, below_s in _rows(cursor, _TENANTS):
+        found.add(of.TENANT_SHARE, (tenant,), share)
+        found.add(of.TENANT_BELOW, (tenant,), below_s)
     unplaced = _rows(cursor, _UNPLACED)
     found.add(of.UNPLACED, (), unplaced[0][0] if unplaced else 0.0)
     return found

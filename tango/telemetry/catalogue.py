@@ -2,7 +2,7 @@
 
 Names follow the conventions of Prometheus (base units, `_total` for counters); those of Celery's tasks and queues are the names of
 celery-exporter, so that its dashboards work. No label has a run, a request, a process id, a pod or a caller in it: how many series there
-are follows from the declared fleet and services, and not from what has happened.
+are follows from what is declared (fleet, services, tenants), and not from what has happened.
 """
 
 from __future__ import annotations
@@ -73,10 +73,11 @@ LABELS = {
     "result": "What became of the requests that were decided on.",
     "service": "Name of a declared service.",
     "state": "State, in the words of the meaning.",
+    "tenant": "Name of a declared tenant, or `other`: tenants that nobody declared come and go.",
     "use": "What for, in the words of the meaning.",
     "version": "Version of Tango.",
 }
-"""What labels mean. The values of each are bounded by the fleet, the services, or the code."""
+"""What labels mean. The values of each are bounded by the fleet, the services, the declared tenants, or the code."""
 
 OTHER = "other"
 """Value of the labels of a series that found no place of its own (`tango.telemetry.tallies`)."""
@@ -207,6 +208,23 @@ WAITING = _metric(
     Source.PROCESSES,
     "BE requests that a placement considered and left waiting, by the reason that `tango explain` tells; counted every few seconds.",
     "reason",
+)
+TENANT_SHARE = _metric(
+    "tango_tenant_share_ratio",
+    MetricKind.GAUGE,
+    "ratio",
+    Source.STORE,
+    "Dominant share of a tenant: the largest part that its BE pods request of any resource, of what LC leaves, as the last placement saw "
+    "it; the largest of the tenants that are not declared as `other`. No series while one tenant without a quota has all that waits.",
+    "tenant",
+)
+TENANT_BELOW = _metric(
+    "tango_tenant_below_share_seconds",
+    MetricKind.GAUGE,
+    "seconds",
+    Source.STORE,
+    "For how long a tenant has waited below its share, 0 where it does not; the longest of those that are not declared as `other`.",
+    "tenant",
 )
 RESIZE = _metric(
     "tango_resize_seconds",

@@ -9,6 +9,7 @@ import pytest
 
 from tango.domain.requests import RequestState
 from tango.domain.simulations import NewSimulation
+from tango.domain.tenants import Tenant, TenantShare
 from tango.errors import StoreError
 from tango.store import operating
 from tango.store.database import Database
@@ -137,7 +138,29 @@ def test_the_server_is_told_and_only_metrics_of_the_store_are(world: StoreWorld,
         "tango_requests_total",
         "tango_requests_in_time_total",
         "tango_requests_under_way",
+        "tango_tenant_share_ratio",
+        "tango_tenant_below_share_seconds",
     }
+
+
+def test_shares_are_told_of_declared_tenants_by_name_and_of_others_together(world: StoreWorld, database: Database) -> None:
+    """So that series follow declarations and not names that callers bring; nothing is told where no placement tells of shares."""
+    assert OperatingFigures(database).read().series(of.TENANT_SHARE) == {}
+    world.tenants.put([Tenant(name="blue", weight=3.0)])
+    nobody = TenantShare(tenant="", share=0.0, weighted_share=0.0, held={}, below_s=None, withheld=False)
+    world.tenants.tell(
+        [
+            replace(nobody, tenant="blue", share=0.5, below_s=40.0),
+            replace(nobody, tenant="red", share=0.2),
+            replace(nobody, tenant="grey", share=0.3, below_s=7.0),
+        ]
+    )
+
+    found = OperatingFigures(database).read()
+
+    assert {labels: values[0] for labels, values in found.series(of.TENANT_SHARE).items()} == {("blue",): 0.5, ("other",): 0.3}
+    assert found.value(of.TENANT_BELOW, "blue") == pytest.approx(40.0, abs=5.0)
+    assert found.value(of.TENANT_BELOW, "other") == pytest.approx(7.0, abs=5.0)
 
 
 def test_the_number_of_series_and_of_queries_does_not_follow_that_of_runs(
