@@ -159,6 +159,14 @@ QUEUE = (
     ListColumn("oldest_s", title="oldest", show=seconds_text, priority=9, justify="right"),
 )
 QUEUE_BY_SERVICE = tuple(column for column in QUEUE if column.key not in ("cluster", "state"))
+TENANTS = (
+    ListColumn("tenant", priority=10),
+    ListColumn("weight", show=lambda weight: f"{weight:g}", priority=7, justify="right"),
+    ListColumn("share", title="holds", show=per_cent, priority=9, justify="right"),
+    ListColumn("weighted_share", title="over weight", show=per_cent, priority=6, justify="right"),
+    ListColumn("below_s", title="waits below its share", show=seconds_text, priority=8, justify="right"),
+    ListColumn("withheld", show=lambda is_held: "gets nothing now" if is_held else "", priority=5),
+)
 RUNS = (
     ListColumn("run", priority=10, justify="right"),
     ListColumn("name", priority=6),
@@ -316,6 +324,11 @@ def queue_by_service(now: LiveNow) -> list[dict[str, Any]]:
     return list(found.values())
 
 
+def tenant_rows(now: LiveNow) -> list[dict[str, Any]]:
+    """Rows of `TENANTS`."""
+    return [asdict(tenant) for tenant in now.tenants]
+
+
 def decided_rows(lately: LiveLately) -> list[dict[str, Any]]:
     """Rows of `DECIDED`."""
     return [
@@ -416,6 +429,7 @@ def _overview(screen: Screen, lines: int, width: int) -> list[RenderableType]:
         (SERVICES, service_rows(lately) if lately is not None else []),
         (RUNS, run_rows(now)),
         (QUEUE_BY_SERVICE, queue_by_service(now)),
+        (TENANTS, tenant_rows(now)),
         (DECIDED, decided_rows(lately) if lately is not None else []),
     ]
     there = [(columns, rows) for columns, rows in sections if rows]

@@ -147,6 +147,22 @@ class Paused:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LiveTenant:
+    """What the last placement of BE saw of a tenant; there are some while several have requests or one has a quota."""
+
+    tenant: str
+    weight: float
+    share: float
+    """Its dominant share, of what LC leaves."""
+    weighted_share: float
+    """Over its weight: where all want more, these are equal."""
+    below_s: float | None
+    """Seconds that it has waited below its share; None: it does not."""
+    withheld: bool
+    """Whether it gets nothing more until another one has its next request."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SeenDecision:
     """A scheduling cycle."""
 
@@ -197,6 +213,8 @@ class LiveNow:
     """The oldest first."""
     queue_is_cut: bool
     """Whether more waits than was looked at: then `queue` has the oldest of it."""
+    tenants: tuple[LiveTenant, ...]
+    """Those that have waited below their shares the longest, then those with the largest shares."""
     runs: tuple[LiveRun, ...]
     paused: tuple[Paused, ...]
     decisions: tuple[SeenDecision, ...]

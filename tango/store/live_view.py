@@ -23,6 +23,7 @@ from tango.domain.live_view import (
     LiveNodes,
     LiveNow,
     LiveRun,
+    LiveTenant,
     Paused,
     QueuedWork,
     SeenDecision,
@@ -34,6 +35,7 @@ from tango.domain.requests import RequestState
 from tango.domain.runs import ENDED
 from tango.domain.services import ServiceClass
 from tango.domain.state_lists import listed
+from tango.ports.tenants import TOLD_S
 from tango.settings import LeaseSettings
 from tango.store.clusters import IS_SILENT
 from tango.store.database import Cursor, Database
@@ -47,7 +49,7 @@ QUEUE_SEEN = 2_000
 """Waiting requests of a run, a class and a state that are looked at, the oldest: more are told as more."""
 ATTEMPTS_SEEN = 20_000
 """Ends of attempts that a look at the last minutes takes, the newest: five minutes at 66 a second, a tenth of a second of PostgreSQL."""
-DECISIONS_SUMMED, DECISIONS_SEEN, SCALING_SEEN, PAUSED_SEEN = 5_000, 30, 30, 50
+DECISIONS_SUMMED, DECISIONS_SEEN, SCALING_SEEN, PAUSED_SEEN, TENANTS_SEEN = 5_000, 30, 30, 50, 50
 
 _LOOK = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _LC, _BE = f"'{ServiceClass.LC.label}'", f"'{ServiceClass.BE.label}'"
@@ -110,6 +112,11 @@ CROSS JOIN LATERAL (
 ) h
 WHERE u.run_id = ANY (%(runs)s) AND u.started_at IS NOT NULL
 GROUP BY 1, 2, 3, 4 ORDER BY 6 DESC LIMIT 200
+"""
+_TENANTS = f"""
+SELECT s.tenant, coalesce(t.weight, 1), s.share, s.weighted_share, extract(epoch FROM now() - s.below_since)::float8, s.withheld
+FROM tenant_share s LEFT JOIN tenant t ON t.name = s.tenant WHERE s.at > now() - interval '{TOLD_S} s'
+ORDER BY s.below_since NULLS LAST, s.share DESC, s.tenant LIMIT {TENANTS_SEEN}
 """
 _PAUSED = f"""
 SELECT cluster, service, node, role, kind, words, times, extract(epoch FROM now() - since)::float8,
@@ -192,7 +199,7 @@ class PostgresLiveView:
         self._silent = {"silent": (lease or LeaseSettings()).silent_s}
 
     def now(self) -> LiveNow:
-        """Nine statements; the longest reads a row for each node."""
+        """Ten statements; the longest reads a row for each node."""
 
         def look(cursor: Cursor) -> LiveNow:
             cursor.execute(_LOOK)
@@ -213,6 +220,7 @@ class PostgresLiveView:
                 nodes=nodes,
                 queue=_read(QueuedWork, [row[:-1] for row in queue]),
                 queue_is_cut=any(row[-1] for row in queue),
+                tenants=_read(LiveTenant, _rows(cursor, _TENANTS)),
                 runs=tuple(_run(row, counts[row[0]]) for row in runs),
                 paused=_read(Paused, _rows(cursor, _PAUSED)),
                 decisions=_read(SeenDecision, _rows(cursor, _DECISIONS)),

@@ -14,6 +14,7 @@ from tango.domain.refusal_kind import RefusalKind
 from tango.domain.refusals import Refusal
 from tango.domain.requests import RequestState
 from tango.domain.services import Service
+from tango.domain.tenants import Tenant, TenantShare
 from tango.store.database import Database
 from tango.store.live_view import PostgresLiveView
 from tests.conftest import DatabaseUrls
@@ -216,6 +217,27 @@ def test_decisions_and_refusals_are_the_newest(seen: Seen) -> None:
     (paused,) = now.paused
     assert (paused.cluster, paused.service, paused.kind, paused.words) == ("c1", "batch", "quota", "exceeded")
     assert paused.left_s > 0
+
+
+def test_shares_are_those_that_the_last_placement_told(seen: Seen) -> None:
+    """Who waits below its share first; the weight of one that nobody declared is 1; what is old is not shown."""
+    nobody = TenantShare(tenant="", share=0.0, weighted_share=0.0, held={}, below_s=None, withheld=False)
+    seen.world.tenants.put([Tenant(name="blue", weight=3.0)])
+    seen.world.tenants.tell(
+        [
+            replace(nobody, tenant="red", share=0.6, weighted_share=0.6, withheld=True),
+            replace(nobody, tenant="blue", share=0.3, weighted_share=0.1, below_s=40.0),
+        ]
+    )
+
+    blue, red = seen.view.now().tenants
+
+    assert (blue.tenant, blue.weight, blue.share, blue.weighted_share, blue.withheld) == ("blue", 3.0, 0.3, 0.1, False)
+    assert blue.below_s == pytest.approx(40.0, abs=5.0)
+    assert (red.tenant, red.weight, red.share, red.below_s, red.withheld) == ("red", 1.0, 0.6, None, True)
+
+    seen.database.execute("UPDATE tenant_share SET at = now() - interval '60 s'")
+    assert seen.view.now().tenants == ()
 
 
 def test_whoever_may_read_may_look(database_urls: DatabaseUrls) -> None:

@@ -19,6 +19,7 @@ from tango.domain.live_view import (
     LiveLately,
     LiveNodes,
     LiveNow,
+    LiveTenant,
     QueuedWork,
     SeenScaling,
     ServiceLately,
@@ -74,6 +75,10 @@ class WorkingDay:
                 for service, cluster, n, age in waiting
             ),
             queue_is_cut=False,
+            tenants=(
+                LiveTenant(tenant="maps", weight=3.0, share=0.31, weighted_share=0.103, below_s=12.0, withheld=False),
+                LiveTenant(tenant="video", weight=1.0, share=0.42, weighted_share=0.42, below_s=None, withheld=True),
+            ),
             runs=(
                 run_of(12, name="afternoon", accepted=60_000, to_come=21_400, waiting=64, in_flight=93, succeeded=37_690, lost=753,
                        lc_ended=26_900, lc_in_time=25_850, be_ended=11_543, be_succeeded=11_410, elapsed_s=1_874.0, span_s=3_000.0),

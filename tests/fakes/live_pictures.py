@@ -52,6 +52,7 @@ def picture(*, nodes: int = 2, runs: int = 1, **changed: Any) -> LiveNow:
         "nodes": of,
         "queue": (QueuedWork(service_class="be", service="batch", cluster="c1", state="pending", requests=12, oldest_s=75.0),),
         "queue_is_cut": False,
+        "tenants": (),
         "runs": tuple(run_of(run_id) for run_id in range(runs, 0, -1)),
         "paused": (),
         "decisions": (decision_of(),),

@@ -15,7 +15,7 @@ from rich.console import Console
 from tango.cli.main import cli
 from tango.cli.top import PictureReader, picture_document, print_picture
 from tango.cli.top_screen import PARTS, VIEWS, Screen, bar, node_rows, render, shared_lines, spark
-from tango.domain.live_view import LiveLately, LiveNow
+from tango.domain.live_view import LiveLately, LiveNow, LiveTenant
 from tango.errors import StoreUnavailable, UsageError
 from tests.fakes.live_pictures import AT_S, lately_of, nodes_of, picture
 from tests.long import example_count
@@ -49,6 +49,21 @@ def test_a_plain_terminal_shows_what_matters_at_once() -> None:
     assert "waiting 12, oldest 1:15" in text
     for word in ("c1", "2/2", "web", "100 ms", "trace 1", "50%", "BE batch", "dcg-be", "q quit"):
         assert word in text
+
+
+def test_shares_are_shown_while_tenants_compete() -> None:
+    """With who waits below its share and for how long, and who gets nothing for its sake; no section where there are none."""
+    tenants = (
+        LiveTenant(tenant="blue", weight=3.0, share=0.25, weighted_share=0.083, below_s=75.0, withheld=False),
+        LiveTenant(tenant="red", weight=1.0, share=0.5, weighted_share=0.5, below_s=None, withheld=True),
+    )
+
+    lines = lines_of(whole(picture(tenants=tenants)), width=100, height=40)
+
+    (blue,), (red,) = ([line for line in lines if line.startswith(name)] for name in ("blue", "red"))
+    assert blue.split() == ["blue", "3", "25%", "8%", "1:15"]
+    assert red.split() == ["red", "1", "50%", "50%", "–", "gets", "nothing", "now"]
+    assert "below its share" not in "\n".join(lines_of(whole()))
 
 
 def test_bars_tell_lc_be_others_and_free_apart_without_colour() -> None:

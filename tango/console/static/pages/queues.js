@@ -1,7 +1,7 @@
 // What waits: by service and cluster, the oldest first, and what is late of LC.
 import { h } from "../dom.js";
-import { amount, count, duration } from "../format.js";
-import { heading, section, serviceClass, table, tile, tiles } from "../parts.js";
+import { amount, count, duration, percent } from "../format.js";
+import { badge, heading, section, serviceClass, table, tile, tiles } from "../parts.js";
 
 export const of = ["fleet"];
 
@@ -27,6 +27,14 @@ export function render({ fleet }) {
         { name: "Requests", of: (q) => count(q.requests), number: true },
         { name: "Oldest", of: (q) => duration(q.oldest_s), number: true },
       ], fleet.queue, { key: (q) => `${q.service}/${q.cluster}/${q.state}`, empty: "Nothing waits." })),
+    fleet.tenants.length ? section("Shares of tenants", table("Shares of tenants", [
+      { name: "Tenant", of: (t) => t.tenant },
+      { name: "Weight", of: (t) => String(t.weight), number: true },
+      { name: "Holds", of: (t) => percent(t.share), number: true },
+      { name: "Over its weight", of: (t) => percent(t.weighted_share), number: true },
+      { name: "Waits below its share", of: (t) => duration(t.below_s), number: true },
+      { name: "Gets", of: (t) => (t.withheld ? badge("nothing now", "warn") : badge("its turn", "quiet")) },
+    ], fleet.tenants, { key: (t) => t.tenant })) : null,
     section("LC by cluster", table("LC requests by cluster", [
       { name: "Cluster", of: (c) => c.name },
       { name: "Under way", of: (c) => count(c.lc_under_way), number: true },
