@@ -16,17 +16,18 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tango.bench.explain_worlds import OF_PLACEMENT, draw, fleets
+from tango.bench.explain_worlds import HELD_BACK, OF_PLACEMENT, draw, draw_held_back, fleets
 from tango.bench.figures import Figure, Told
 from tango.bench.worlds import arrivals_for, busy_snapshot, fleet_of_size
 from tango.control.explaining import place_of
+from tango.control.tenant_order import held_back, with_changes
 from tango.domain.changes import Change, halved
 from tango.domain.explanation import DeferredResize, Explanation, Known, LcFacts, PendingFacts, RequestStanding
 from tango.domain.fleet import Fleet, Node
@@ -121,6 +122,10 @@ def prove(
         told("BE of a simulated run")
         for facts in recorded(each=each, seed=seed):
             _try_placement(proof, facts, systems[0], of_be[systems[0]], settings, "a simulated run")
+    told("BE that its tenant keeps back")
+    for reason in HELD_BACK:
+        for k in range(each):
+            _try_held_back(proof, reason, kinds[k % len(kinds)], systems[k % len(systems)], of_be, rng, settings)
     told("LC that waits for an instance")
     for reason in OF_DISPATCH:
         for k in range(each):
@@ -165,6 +170,34 @@ def _try_placement(proof: Proof, facts: PendingFacts, system: str, policy: BePol
         return row >= 0 and bool(_decides(changed, policy, settings)[row] >= 0)
 
     proof.note(found, before=taken(()), after=taken(found.changes), half=taken(halved(found.changes)), where=where)
+
+
+def _try_held_back(
+    proof: Proof,
+    reason: StateReason,
+    fleet: Fleet,
+    system: str,
+    of_be: Mapping[str, BePolicy],
+    rng: np.random.Generator,
+    settings: Settings,
+) -> None:
+    """A request that no placement looks at: with the changes one does, and gives it a node, since there is room for all."""
+    world = draw_held_back(reason, fleet, rng)
+    while (found := held_back(world.looked_at, world.key)) is None:  # it comes before what the quota holds back
+        world = draw_held_back(reason, fleet, rng)
+    row = int(np.flatnonzero(world.looked_at.read.pending.request_id == world.key.request_id)[0])
+    mine = world.looked_at.read.pending.rows(np.array([row], np.intp))
+    facts = PendingFacts(question=world.question, mine=mine, held_back=found)
+    told = explain(Known(standing=_standing(mine, world.question.snapshot), pending=facts), place_of(system, settings.be))
+
+    def taken(changes: tuple[Change, ...]) -> bool:
+        pending = with_changes(world.looked_at, changes, limit=world.limit).batch.pending
+        question = replace(world.question, pending=pending)
+        at = question.row(*world.key)
+        return at >= 0 and bool(_decides(question, of_be[system], settings)[at] >= 0)
+
+    where = f"a world of tenants under {system}"
+    proof.note(told, before=taken(()), after=taken(told.changes), half=taken(halved(told.changes)), where=where)
 
 
 def recorded(*, each: int, seed: int) -> Iterator[PendingFacts]:

@@ -13,17 +13,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tango.bench.worlds import busy_snapshot, fleet_of_size, pending_for
+from tango.control.tenant_order import overtaken_by
 from tango.domain.explanation import PendingFacts
 from tango.domain.fleet import Fleet
+from tango.domain.identity import RequestKey
 from tango.domain.placement_question import PlacementQuestion
 from tango.domain.reasons import StateReason
 from tango.domain.refusal_kind import RefusalKind
 from tango.domain.refusals import Pauses, RefusalState
 from tango.domain.requests import BePending
 from tango.domain.resource_axis import CPU, MEMORY, PODS
+from tango.domain.runs import PendingRequests
 from tango.domain.services import ServiceClass
 from tango.domain.shares import LcWait
 from tango.domain.snapshot import FleetSnapshot
+from tango.domain.tenant_columns import TenantColumns
+from tango.scheduling.fair_shares import capacity_of
+from tango.scheduling.tenant_turns import Considered, TenantHoldings, considered
 from tango.systems.registry import AtHome, at_home, unlearned_be
 
 DEVICE = "example.com/gpu"
@@ -55,10 +61,14 @@ OF_PLACEMENT = (
     StateReason.NODE_PRESSED,
     StateReason.LC_FIRST,
     *_SHORT_OF,
+    StateReason.BEHIND_SHARE,
     StateReason.BEHIND_IN_QUEUE,
     StateReason.ABOUT_TO_BE_PLACED,
 )
 """The reasons that can be emphasised."""
+HELD_BACK = (StateReason.OVER_QUOTA, StateReason.BEHIND_SHARE)
+"""Reasons for which no placement looks at a request, a matter of its tenant, of which `draw_held_back` makes worlds."""
+TENANTS = ("blue", "green", "red")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +77,18 @@ class World:
 
     facts: PendingFacts
     system: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldBackWorld:
+    """A request that no placement looks at, though every node has room for all that waits."""
+
+    looked_at: Considered
+    key: RequestKey
+    question: PlacementQuestion
+    """Of what is looked at."""
+    limit: int
+    """Requests that one placement looks at."""
 
 
 def fleets(seed: int) -> list[Fleet]:
@@ -101,13 +123,81 @@ def draw(reason: StateReason, fleet: Fleet, system: str, rng: np.random.Generato
     )
     question = _emphasised(reason, question, mine, rng)
     asked = question.pending.rows(np.array([mine], np.intp))
-    if rng.random() < 0.15 and len(pending) > 1:  # it stands behind all that are considered
+    overtaken: tuple[str, ...] = ()
+    if reason is StateReason.BEHIND_SHARE:
+        looked_at = considered(_read_of(question, rng), _holdings(question, asked.requests[:, 0], rng), limit=MOST_WAITING)
+        question = replace(question, pending=looked_at.batch.pending)
+        overtaken = overtaken_by(looked_at, RequestKey(int(asked.run_id[0]), int(asked.request_id[0])))
+    elif rng.random() < 0.15 and len(pending) > 1:  # it stands behind all that are considered
         kept = question.pending.rows(np.array([k for k in range(len(pending)) if k < mine] or [len(pending) - 1], np.intp))
         if mine > 0:
             question = replace(question, pending=kept)
     return World(
-        facts=PendingFacts(question=question, mine=asked, home_only=home.be, is_stood_for=unlearned_be(system)[1]), system=system
+        facts=PendingFacts(
+            question=question, mine=asked, home_only=home.be, is_stood_for=unlearned_be(system)[1], overtaken_by=overtaken
+        ),
+        system=system,
     )
+
+
+def draw_held_back(reason: StateReason, fleet: Fleet, rng: np.random.Generator) -> HeldBackWorld:
+    """A world of several tenants, of which that of one request has a quota, or gets nothing while another waits below its share."""
+    pending = _whole(pending_for(fleet, int(rng.integers(2, MOST_WAITING + 1)), seed=int(rng.integers(1 << 30))))
+    pending = replace(pending, waited_s=np.sort(rng.uniform(0.0, 0.9 * LC_FIRST_S, len(pending)))[::-1].copy())
+    busy = busy_snapshot(fleet, seed=int(rng.integers(1 << 30)))
+    room = busy.lc_requests + busy.be_requests + pending.requests.sum(axis=1)[:, None] + 1.0
+    question = PlacementQuestion(pending=pending, snapshot=replace(busy, allocatable=np.maximum(busy.allocatable, room)))
+    mine, read = int(rng.integers(len(pending))), _read_of(question, rng)
+    tenant, asked = int(read.tenant[mine]), pending.requests[:, mine]
+    books, key = _holdings(question, asked, rng), RequestKey(1, int(pending.request_id[mine]))
+    if reason is StateReason.OVER_QUOTA:
+        books = _with_quota(books, read, mine, rng)
+        looked_at = considered(read, books, limit=MOST_WAITING)
+    else:
+        other = TENANTS[(tenant + int(rng.integers(1, len(TENANTS)))) % len(TENANTS)]
+        looked_at = considered(read, books, limit=MOST_WAITING, withheld=[TENANTS[tenant]], waiting_for=[other])
+    question = replace(question, pending=looked_at.batch.pending)
+    return HeldBackWorld(looked_at=looked_at, key=key, question=question, limit=MOST_WAITING)
+
+
+def _read_of(question: PlacementQuestion, rng: np.random.Generator) -> PendingRequests:
+    """What waits, each request somebody's."""
+    return PendingRequests(
+        pending=question.pending,
+        services=tuple(service.name for service in question.snapshot.services),
+        clusters=question.snapshot.clusters,
+        tenants=TENANTS,
+        tenant=rng.integers(0, len(TENANTS), len(question.pending)).astype(np.int32),
+        due_s=-question.pending.waited_s,
+    )
+
+
+def _holdings(question: PlacementQuestion, asked: NDArray[np.float64], rng: np.random.Generator) -> TenantHoldings:
+    """What each tenant holds: some times what one request asks for."""
+    snapshot = question.snapshot
+    names, of_each = snapshot.resources.names, np.floor(rng.uniform(0.0, 6.0, len(TENANTS)))
+    return TenantHoldings(
+        tenants=TenantColumns(
+            names=TENANTS,
+            weight=rng.choice([0.5, 1.0, 2.0], len(TENANTS)),
+            quota=np.full((len(names), len(TENANTS)), np.inf),
+        ),
+        held=asked[:, None] * of_each,
+        capacity=capacity_of(snapshot.allocatable - snapshot.lc_requests, snapshot.node_ready),
+        resources=names,
+    )
+
+
+def _with_quota(books: TenantHoldings, read: PendingRequests, mine: int, rng: np.random.Generator) -> TenantHoldings:
+    """The tenant of one request may hold so much of one resource or two that it is not enough for this one, or not even by itself."""
+    asked, t = read.pending.requests[:, mine], int(read.tenant[mine])
+    own = np.flatnonzero(read.tenant[:mine] == t)
+    before, quota = read.pending.requests[:, own].sum(axis=1), books.tenants.quota.copy()
+    limited = [j for j in (CPU, MEMORY, *range(PODS + 1, len(asked))) if asked[j] > 0]
+    for j in rng.choice(limited, int(rng.integers(1, min(2, len(limited)) + 1)), replace=False).tolist():
+        most = asked[j] if rng.random() < 0.3 else books.held[j, t] + before[j] + asked[j]
+        quota[j, t] = np.floor(rng.uniform(0.1, 0.98) * most)
+    return replace(books, tenants=replace(books.tenants, quota=quota))
 
 
 def _whole(pending: BePending) -> BePending:

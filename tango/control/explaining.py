@@ -19,6 +19,7 @@ from tango.domain.lifecycle import TERMINAL
 from tango.domain.observations import InstanceState
 from tango.domain.placement_question import PlacementQuestion
 from tango.domain.reasons import StateReason
+from tango.domain.refusals import Pauses
 from tango.domain.request_history import Moment, history
 from tango.domain.requests import BePending, RequestState
 from tango.domain.resource_axis import CPU, MAY_RUN, quantity
@@ -89,9 +90,7 @@ class Explainer:
 
     def request(self, key: RequestKey) -> ExplainedRequest:
         """Raises: UsageError if there is no such request."""
-        recorded = self.store.request(key)
-        home = at_home(recorded.standing.system)
-        known = self._known(recorded, home)
+        recorded, known = self.store.together(lambda: self._gathered(key))
         place = place_of(recorded.standing.system, self.be) if known.pending is not None else None
         return ExplainedRequest(
             standing=recorded.standing,
@@ -150,7 +149,7 @@ class Explainer:
         if key not in snapshot.node_keys:
             raise UsageError(f"there is no node {key}; `tango node list` has them, as CLUSTER/NODE")
         n = snapshot.node_keys.index(key)
-        question = self._question(fleet, _nobody(snapshot))
+        question = self._question(fleet, self.refusals.pauses(), _nobody(snapshot))
         kept = {
             service.name: found
             for s, service in enumerate(snapshot.services)
@@ -188,31 +187,35 @@ class Explainer:
 
     # ---- gathering -----------------------------------------------------------------------------------------------------
 
+    def _gathered(self, key: RequestKey) -> tuple[RecordedRequest, Known]:
+        recorded = self.store.request(key)
+        return recorded, self._known(recorded, at_home(recorded.standing.system))
+
     def _known(self, recorded: RecordedRequest, home: AtHome) -> Known:
         """Only what the state asks for is read."""
         standing = recorded.standing
         if standing.state in TERMINAL:
             return Known(standing=standing, is_declared=recorded.is_declared)
-        fleet = self.store.fleet()
+        fleet, pauses = self.store.fleet(), self.refusals.pauses()
         known = Known(
             standing=standing,
             is_declared=recorded.is_declared,
             away_s=fleet.away_s,
-            refusals=tuple(state for state in self.refusals.pauses().states if state.service in ("", standing.service)),
+            refusals=tuple(state for state in pauses.states if state.service in ("", standing.service)),
             pod_waits=recorded.pod_waits if standing.state is RequestState.PLACED else "",
-            pending=self._pending(recorded, fleet, home) if standing.state is RequestState.PENDING else None,
+            pending=self._pending(recorded, fleet, pauses, home) if standing.state is RequestState.PENDING else None,
             lc=self._lc(recorded, fleet, home) if standing.service_class is ServiceClass.LC else None,
         )
         return known
 
-    def _pending(self, recorded: RecordedRequest, fleet: RecordedFleet, home: AtHome) -> PendingFacts | None:
+    def _pending(self, recorded: RecordedRequest, fleet: RecordedFleet, pauses: Pauses, home: AtHome) -> PendingFacts | None:
         if not recorded.is_declared:
             return None
         standing, snapshot = recorded.standing, fleet.snapshot
         seen = as_seen(self.requests.pending_be(limit=self.be.batch_limit), snapshot)
         looked_at = considered_now(seen, snapshot, self.tenants, limit=self.be.batch_limit)
         batch = looked_at.batch.pending
-        question = self._question(fleet, batch)
+        question = self._question(fleet, pauses, batch)
         is_behind = question.row(*standing.key) < 0 and len(batch) >= self.be.batch_limit
         before = self.store.waiting_before(standing, most=MOST_AHEAD) - len(batch) if is_behind else 0
         return PendingFacts(
@@ -225,11 +228,11 @@ class Explainer:
             overtaken_by=overtaken_by(looked_at, standing.key),
         )
 
-    def _question(self, fleet: RecordedFleet, pending: BePending) -> PlacementQuestion:
+    def _question(self, fleet: RecordedFleet, pauses: Pauses, pending: BePending) -> PlacementQuestion:
         return PlacementQuestion(
             pending=pending,
             snapshot=fleet.snapshot,
-            pauses=self.refusals.pauses(),
+            pauses=pauses,
             pressed=PressedNodes(self.node_agent).follow(fleet.snapshot),
             waits=fleet.waits,
             lc_late_share=self.be.lc_late_share,

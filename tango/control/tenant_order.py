@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
+
 import numpy as np
+from numpy.typing import NDArray
 
 from tango.domain.changes import Change, ChangeKind
 from tango.domain.explanation import HeldBack
 from tango.domain.identity import RequestKey
 from tango.domain.reasons import StateReason
-from tango.domain.resource_axis import lacks, quantity
+from tango.domain.resource_axis import EVERYWHERE, lacks, quantity
 from tango.domain.runs import PendingRequests
 from tango.domain.snapshot import FleetSnapshot
 from tango.ports.tenants import TenantStore
@@ -56,21 +60,38 @@ def held_back(looked_at: Considered, key: RequestKey) -> HeldBack | None:
         f"{others or 'another tenant'}, which waits below its share, has its next request"
     )
     figures: dict[str, float | str] = {f"share of {name}": round(share.share, 4) for name, share in shares.items()}
-    return HeldBack(reason=StateReason.BEHIND_SHARE, words=words, figures=figures)
+    changes = tuple(Change(kind=ChangeKind.SHARE_REACHED, tenant=name) for name in looked_at.waiting_for)
+    return HeldBack(reason=StateReason.BEHIND_SHARE, words=words, figures=figures, changes=changes)
+
+
+def with_changes(looked_at: Considered, changes: Iterable[Change], *, limit: int) -> Considered:
+    """What the same placement would look at with these changes, of which those of a quota or of a claim matter here."""
+    read, books, waiting = looked_at.read, looked_at.books, set(looked_at.waiting_for)
+    if books is None:
+        return looked_at
+    quota = books.tenants.quota.copy()
+    for change in changes:
+        if change.kind is ChangeKind.QUOTA_RAISED:
+            quota[books.resources.index(change.resource), books.tenants.names.index(change.tenant)] += change.amount
+        elif change.kind is ChangeKind.SHARE_REACHED:
+            waiting.discard(change.tenant)
+    return considered(
+        read,
+        replace(books, tenants=replace(books.tenants, quota=quota)),
+        limit=limit,
+        withheld=looked_at.withheld if waiting else (),
+        waiting_for=sorted(waiting),
+    )
 
 
 def _over_quota(looked_at: Considered, books: TenantHoldings, k: int, tenant: str) -> HeldBack:
     read, t = looked_at.read, books.tenants.names.index(tenant)
     quota, held, asked = books.tenants.quota[:, t], books.held[:, t], read.pending.requests[:, k]
-    alone = lacks(asked[:, None], quota[:, None])[:, 0]
-    limited = np.isfinite(quota) & (asked > 0)
-    # With those of its tenant before it that the quota does not rule out altogether.
     own = np.flatnonzero(read.tenant[: k + 1] == read.tenant[k])
-    rivals = own[~lacks(read.pending.requests[:, own], quota[:, None]).any(axis=0)]
-    wanted = asked if alone.any() else held + read.pending.requests[:, rivals].sum(axis=1)
-    short = [j for j in np.flatnonzero(limited).tolist() if lacks(wanted[j : j + 1], quota[j : j + 1]).any()]
+    needed = _needed_quota(read.pending.requests[:, own], held, quota)
+    short = np.flatnonzero(needed > quota).tolist()
     changes = tuple(
-        Change(kind=ChangeKind.QUOTA_RAISED, tenant=tenant, resource=books.resources[j], amount=float(wanted[j] - quota[j]))
+        Change(kind=ChangeKind.QUOTA_RAISED, tenant=tenant, resource=books.resources[j], amount=float(needed[j] - quota[j]))
         for j in short
     )
     told, figures = list[str](), dict[str, float | str]()
@@ -82,9 +103,36 @@ def _over_quota(looked_at: Considered, books: TenantHoldings, k: int, tenant: st
             f"it needs {quantity(name, float(asked[j]))} of {name}, and tenant {tenant} holds {quantity(name, float(held[j]))} of its "
             f"quota of {quantity(name, float(quota[j]))}"
         )
-    ahead = 0 if alone.any() else len(rivals) - 1
+    # One that is larger than the whole quota holds back nobody.
+    ahead = int(np.count_nonzero(~lacks(read.pending.requests[:, own[:-1]], needed[:, None]).any(axis=0)))
     words = ", ".join(told) + (f"; {ahead} of its tenant wait before it" if ahead else "")
     return HeldBack(reason=StateReason.OVER_QUOTA, words=words, figures=figures, changes=changes)
+
+
+def _needed_quota(requests: NDArray[np.float64], held: NDArray[np.float64], quota: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(r,) the least quota, of one tenant, under which the last of its requests (r, k) would be looked at.
+
+    It has room for what the tenant holds, for this request, and for those before it that the quota itself does not rule out; a larger
+    quota rules out fewer, so that it is raised until nothing more changes. Whether a request counts is told as `fair_shares.turns` does.
+    """
+    needed = quota.copy()
+    resources = [*range(len(EVERYWHERE), len(quota)), *range(len(EVERYWHERE))]
+    while True:
+        counts: NDArray[np.bool_] = np.logical_not(lacks(requests, needed[:, None]).any(axis=0))
+        counts[-1] = True
+        raised = needed.copy()
+        for j in resources:
+            if not np.isfinite(needed[j]) or requests[j, -1] <= 0:
+                continue
+            rows = np.flatnonzero(counts & (requests[j] > 0))
+            sums = np.cumsum(requests[j, rows]) + held[j]
+            if lacks(float(sums[-1]), float(needed[j])):
+                raised[j] = sums[-1]
+            counts[rows[np.asarray(lacks(sums, np.full(len(sums), needed[j])))]] = False
+            counts[-1] = True
+        if (raised == needed).all():
+            return needed
+        needed = raised
 
 
 def _row(read: PendingRequests, key: RequestKey) -> int:

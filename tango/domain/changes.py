@@ -37,6 +37,8 @@ class ChangeKind(StrEnum):
     """It is considered before all others that wait."""
     QUOTA_RAISED = "quota-raised"
     """The quota of `tenant` is `amount` of `resource` larger."""
+    SHARE_REACHED = "share-reached"
+    """`tenant`, which waits below its share, has its next request, so that others get something again."""
     SERVICE_DECLARED = "service-declared"
     """The service is declared as it was."""
     INSTANCE_READY = "instance-ready"
@@ -97,6 +99,8 @@ class Change:
                 return "it is first in line"
             case ChangeKind.QUOTA_RAISED:
                 return f"the quota of tenant {self.tenant} is {quantity(self.resource, self.amount)} of {self.resource} larger"
+            case ChangeKind.SHARE_REACHED:
+                return f"tenant {self.tenant}, which waits below its share, has its next request"
             case ChangeKind.SERVICE_DECLARED:
                 return f"service {self.service} is declared again"
             case ChangeKind.INSTANCE_READY:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,8 @@ from tango.domain.observations import InstanceState
 from tango.domain.request_history import EndedAttempt
 from tango.domain.shares import LcWait
 from tango.domain.snapshot import FleetSnapshot
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +73,10 @@ class RunningThere:
 
 class ExplanationStore(Protocol):
     """Reads for explanations; nothing is written. Raises: StoreUnavailable, StoreError."""
+
+    def together(self, read: Callable[[], T]) -> T:
+        """Call `read`, whose reads of this store and of those beside it cost less together than one by one. It may be called again."""
+        ...
 
     def request(self, key: RequestKey) -> RecordedRequest:
         """Raises: UsageError if there is no such request."""

@@ -75,6 +75,8 @@ class Database:
         self._lock = threading.Lock()
         self._idle: list[psycopg2.extensions.connection] = []
         self._pid = os.getpid()
+        self._shared = threading.local()
+        """`cursor`: of the transaction that this thread's reads share (`together`)."""
 
     def run(self, work: Callable[[Cursor], T], *, once: bool = False) -> T:
         """Run `work` in one transaction and return its result; commit, or roll back on an error.
@@ -85,6 +87,8 @@ class Database:
         Raises: StoreUnavailable if PostgreSQL does not answer or refuses the login; StoreBusy if others hold its locks each time;
         StoreError if it refuses the statement; ConfigError for a pooler between, or a URL that libpq cannot use.
         """
+        if (shared := getattr(self._shared, "cursor", None)) is not None:
+            return work(shared)  # whoever shares it translates errors, and begins anew
         until_s = time.monotonic() + self._deadline_s
         for attempt in range(1, ATTEMPTS + 1):
             committing = False
@@ -117,6 +121,23 @@ class Database:
                 raise StoreError(f"PostgreSQL refused: {_first_line(error)}") from error
             time.sleep(random.uniform(0.05, 0.15) * 2**attempt)
         raise AssertionError("unreachable")
+
+    def together(self, read: Callable[[], T]) -> T:
+        """Call `read`, all of whose reads by this object and thread are one transaction; give its result.
+
+        Of many small reads each costs three ways to the server and back by itself (begin, statement, commit), and one here. `read` may be
+        called again, as `work` of `run`, and must not write: PostgreSQL refuses that. Raises: as `run`, and what `read` raises.
+        """
+
+        def work(cursor: Cursor) -> T:
+            cursor.execute("SET TRANSACTION READ ONLY")
+            self._shared.cursor = cursor
+            try:
+                return read()
+            finally:
+                self._shared.cursor = None
+
+        return self.run(work)
 
     def rows(self, sql: str, parameters: Any = ()) -> list[tuple[Any, ...]]:
         """All rows of one statement."""

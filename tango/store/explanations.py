@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -32,6 +32,7 @@ from tango.store.database import Database
 from tango.store.lifecycle_sql import HOLDING_RUNS, OPEN_RUNS, can
 from tango.store.snapshots import Snapshots
 
+T = TypeVar("T")
 _REQUEST = """
 SELECT r.class::text, r.service, r.state::text, r.cluster, r.due_s, r.target_s, r.cpu_work_s, r.memory_mib, coalesce(r.target_cluster, ''),
        coalesce(r.node, ''), coalesce(r.pod, ''), r.epoch, r.attempt, r.late, extract(epoch FROM r.released_at - u.started_at)::float8,
@@ -58,20 +59,25 @@ WHERE a.run_id = %(run)s AND a.request_id = %(id)s ORDER BY a.epoch
 _CLUSTERS = f"""
 SELECT c.name, ({IS_SILENT}) IS TRUE, coalesce(extract(epoch FROM now() - c.seen_at), 0)::float8, c.lc_under_way, c.lc_late FROM cluster c
 """
+# Of its own run those before it, of the first that wait; of each other run as many: runs take turns. In order, though only counted: the
+# index is then read as far as the bound, and not all that waits.
 _AHEAD = f"""
-SELECT count(*) FROM (
-    SELECT FROM request q WHERE q.run_id = %(run)s AND {can("q", Event.PLACE)} AND (q.due_s, q.request_id) < (%(due)s, %(id)s)
-    LIMIT %(most)s
-) before
-"""
-# Of each other run as many come before it as of its own: runs take turns.
-_IN_TURN = f"""
-SELECT coalesce(sum(n.count), 0)::int FROM run r CROSS JOIN LATERAL (
-    SELECT count(*) FROM (
-        SELECT FROM request q WHERE q.run_id = r.run_id AND {can("q", Event.PLACE)} LIMIT %(most)s
-    ) waiting
-) n
-WHERE r.run_id = ANY ({OPEN_RUNS}) AND r.run_id <> %(run)s
+WITH own AS MATERIALIZED (
+    SELECT count(*) FILTER (WHERE (first.due_s, first.request_id) < (%(due)s, %(id)s)) AS count FROM (
+        SELECT q.due_s, q.request_id FROM request q WHERE q.run_id = %(run)s AND {can("q", Event.PLACE)}
+        ORDER BY q.due_s, q.request_id LIMIT %(most)s
+    ) first
+)
+SELECT own.count + coalesce((
+    SELECT sum(n.count) FROM run r CROSS JOIN LATERAL (
+        SELECT count(*) FROM (
+            SELECT FROM request q WHERE q.run_id = r.run_id AND {can("q", Event.PLACE)} ORDER BY q.due_s
+            LIMIT own.count + 1
+        ) waiting
+    ) n
+    WHERE r.run_id = ANY ({OPEN_RUNS}) AND r.run_id <> %(run)s
+), 0)::int
+FROM own
 """
 _INSTANCE = tuple(f.name for f in dataclasses.fields(InstanceState))
 _INSTANCES = f"""
@@ -124,6 +130,10 @@ class PostgresExplanations:
         self._database = database
         self._snapshots = snapshots
         self._lease = lease
+
+    def together(self, read: Callable[[], T]) -> T:
+        """One transaction of this thread, for all stores of this database."""
+        return self._database.together(read)
 
     def request(self, key: RequestKey) -> RecordedRequest:
         """By the primary keys of run, request and attempts."""
@@ -211,9 +221,8 @@ class PostgresExplanations:
         """By the index of live requests, of each run no further than `most`."""
         key = standing.key
         asked = {"run": key.run_id, "id": key.request_id, "due": standing.due_s, "most": most}
-        ((own,),) = self._database.rows(_AHEAD, asked)
-        ((others,),) = self._database.rows(_IN_TURN, {"run": key.run_id, "most": own + 1})
-        return int(own + others)
+        ((count,),) = self._database.rows(_AHEAD, asked)
+        return int(count)
 
     def instances(self, service: str = "", *, node: NodeKey | None = None) -> Sequence[tuple[str, InstanceState]]:
         """A table of the fleet's size."""

@@ -43,6 +43,7 @@ _NODE_COLUMNS = {
     "cluster": "n.cluster",
     "node": "n.name",
     "ready": f"n.ready AND ({IS_SILENT}) IS NOT TRUE",
+    "told_ready": "n.ready",
     "schedulable": "n.schedulable",
     "cpu": "n.cpu_allocatable_millicores",
     "memory": "n.memory_allocatable_mib",
@@ -150,19 +151,22 @@ class Snapshots(Clusters):
 
     def snapshot_and_lc(self, *, at_s: float) -> tuple[FleetSnapshot, list[tuple[str, LcInFlight]]]:
         """The snapshot without any LC in flight, and that with the cluster which it entered."""
-        return self._read(at_s, _BE_REQUESTS, self._read_tails())
+        snapshot, in_flight, _ = self._read(at_s, _BE_REQUESTS, self._read_tails())
+        return snapshot, in_flight
 
     def without_what_waits(self, *, at_s: float) -> tuple[FleetSnapshot, list[bool]]:
         """The snapshot without tails and without counts of what waits, which nobody's room depends on, and whether each node was ready when
         it was last told of, also of clusters that are away. It costs what the fleet is large, however much waits."""
-        snapshot, in_flight = self._read(at_s, _BE_IN_FLIGHT, {})
-        told = {NodeKey(cluster, name) for cluster, name in self._database.rows("SELECT cluster, name FROM node WHERE ready")}
+        snapshot, in_flight, node_rows = self._read(at_s, _BE_IN_FLIGHT, {})
+        of = columns_of(_NODE_COLUMNS, node_rows)
+        told = {NodeKey(c, n) for c, n, ready in zip(of["cluster"], of["node"], of["told_ready"], strict=True) if ready}
         seen = OwnView.of(snapshot).with_in_flight((found for _, found in in_flight), at_s=at_s)
         return seen, [key in told for key in seen.node_keys]
 
     def _read(
         self, at_s: float, of_be: str, tails: Mapping[tuple[str, NodeKey], tuple[float, int]]
-    ) -> tuple[FleetSnapshot, list[tuple[str, LcInFlight]]]:
+    ) -> tuple[FleetSnapshot, list[tuple[str, LcInFlight]], list[Any]]:
+        """As `snapshot_and_lc`, and the rows of the nodes."""
         static = self._read_static()
 
         def read(cursor: Cursor) -> tuple[list[Any], ...]:
@@ -197,7 +201,7 @@ class Snapshots(Clusters):
             ),
             pending_be=rows.by_cluster((cluster, count) for _, cluster, _, count, _ in pending),
         )
-        return snapshot, [(entry, LcInFlight(*found)) for entry, *found in lc_rows]
+        return snapshot, [(entry, LcInFlight(*found)) for entry, *found in lc_rows], node_rows
 
     def tail_latency_ms(self, *, window_s: float, quantile: float) -> dict[tuple[str, NodeKey], tuple[float, int]]:
         """From the attempts that ended in the window (an index on `ended_at` keeps it cheap); trace milliseconds.

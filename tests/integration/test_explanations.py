@@ -23,6 +23,7 @@ from tango.domain.refusals import Refusal
 from tango.domain.requests import Reason
 from tango.domain.runs import ScalingRecord
 from tango.domain.shares import DecisionCopy
+from tango.errors import StoreError
 from tango.store.database import Database
 from tests.fakes.store_world import (
     BATCH,
@@ -339,3 +340,36 @@ def test_a_long_queue_is_counted_no_further_than_a_bound(world: StoreWorld, expl
     assert found["reason"] == "BehindInQueue"
     assert stores().explainer.store.waiting_before(standing, most=100) == 100
     assert NodeKey("c1", "c1-n1") in stores().explainer.store.fleet().snapshot.node_keys
+
+
+def test_reads_together_are_one_transaction_that_writes_nothing(database: Database) -> None:
+    """`now()` is the begin of a transaction; what follows is none of its own again, also after an error."""
+
+    def instants() -> set[object]:
+        return {database.rows("SELECT now()")[0][0] for _ in range(3)}
+
+    together, apart = database.together(instants), instants()
+    with pytest.raises(StoreError, match="read-only transaction"):
+        database.together(lambda: database.execute("DELETE FROM decision"))
+
+    assert (len(together), len(apart)) == (1, 3)
+    assert database.execute("DELETE FROM decision") == 0
+
+
+def test_an_explanation_is_read_in_one_transaction(world: StoreWorld, explain: Explain, database: Database) -> None:
+    """However many statements it is: each of its own would cost three ways to the server."""
+    run_id = waiting(world, 3)
+    explainer, begun = stores().explainer, list[object]()
+    run = Database.run
+
+    def counted(self: Database, work: Any, *, once: bool = False) -> Any:
+        begun.append(getattr(self._shared, "cursor", None))
+        return run(self, work, once=once)
+
+    explainer.request(RequestKey(run_id, 2))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Database, "run", counted)
+        explainer.request(RequestKey(run_id, 2))
+
+    assert begun.count(None) == 1
+    assert len(begun) > 8

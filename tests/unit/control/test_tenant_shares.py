@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tango.control.tenant_order import considered_now, held_back, overtaken_by
-from tango.domain.changes import ChangeKind
+from tango.control.tenant_order import considered_now, held_back, overtaken_by, with_changes
+from tango.domain.changes import Change, ChangeKind
 from tango.domain.identity import RequestKey
 from tango.domain.lifecycle import Event, Outcome
 from tango.domain.reasons import StateReason
@@ -240,6 +240,24 @@ def test_an_explanation_says_what_a_quota_lacks_and_so_much_more_would_do(tenanc
         assert (held_back(looked_at(tenancy), RequestKey(run_id, 4)) is None) == is_looked_at
 
 
+def test_a_request_that_is_larger_than_the_whole_quota_needs_room_for_what_its_tenant_holds_too(tenancy: Tenancy) -> None:
+    """Not only for itself; and for none of those before it that are larger still, which hold back nobody."""
+    tenancy.world.tenants.put([Tenant(name="blue", quota=(("cpu", 300),))])
+    tenancy.wants("blue", SMALL, 2)
+    tenancy.ticks()
+    run_id = tenancy.wants("blue", LARGE, 1)
+    seen = looked_at(tenancy)
+
+    found = held_back(seen, RequestKey(run_id, 0))
+
+    assert found is not None
+    (change,) = found.changes
+    assert change.amount == 200.0 + LARGE.cpu_request_millicores - 300.0
+    raised, half = (with_changes(seen, [c], limit=64) for c in (change, change.halved()))
+    assert (held_back(raised, RequestKey(run_id, 0)), len(raised.batch.pending)) == (None, 1)
+    assert held_back(half, RequestKey(run_id, 0)) is not None
+
+
 def test_an_explanation_says_who_comes_first_by_shares(tenancy: Tenancy, state: MemoryState) -> None:
     """Red came first and holds all: what blue sent later comes before what red still waits for."""
     red = tenancy.wants("red", SMALL, 60)
@@ -269,3 +287,6 @@ def test_an_explanation_knows_who_gets_nothing_more(tenancy: Tenancy) -> None:
     assert found is not None
     assert found.reason is StateReason.BEHIND_SHARE
     assert found.words.startswith("its tenant red holds 100.0% of the fleet, and gets nothing more until blue (0.0%)")
+    assert found.changes == (Change(kind=ChangeKind.SHARE_REACHED, tenant="blue"),)
+    assert str(found.changes[0]) == "tenant blue, which waits below its share, has its next request"
+    assert held_back(with_changes(looked_at(tenancy), found.changes, limit=64), RequestKey(red, 40)) is None
