@@ -22,12 +22,12 @@ from tango.errors import FileRefused, UsageError
 from tango.files import write_whole
 from tango.fleets import (
     FleetRecipe,
-    MachineType,
     declaration_of,
     dump_fleet,
     dump_recipe,
     fleet_names,
     load_fleet,
+    machines_of,
     parse_fleet,
 )
 from tango.fleets.clusters import MAX_CLUSTERS, MAX_KM, MAX_NODES, MAX_NODES_PER_CLUSTER
@@ -160,7 +160,7 @@ def generate(services_of: str, name: str | None, out: Path, force: bool, output:
     _check_out(out, services_of)
     require_free(out, force)
     like = load_fleet(services_of)
-    text = dump_recipe(name or out.stem, FleetRecipe(machines=_machines(like), **sizes), like)
+    text = dump_recipe(name or out.stem, FleetRecipe(machines=machines_of(like), **sizes), like)
     # Read as --fleet will read it, and before anything is written: no file is left that would be refused.
     try:
         made = parse_fleet(text, str(out))
@@ -177,15 +177,6 @@ def _check_out(out: Path, services_of: str) -> None:
         raise UsageError(f"{out} would not be found by --fleet, which takes files that end in .yaml or .yml")
     if out.exists() and Path(services_of).exists() and out.samefile(services_of):
         raise UsageError(f"{out} is the fleet that is read; name another file to write, or it would be lost")
-
-
-def _machines(like: Fleet) -> tuple[MachineType, ...]:
-    """The machine types of a fleet, smallest first; `share` is the number of nodes of that type."""
-    counts = sorted(Counter((n.cpu_millicores, n.memory_mib, n.pods, n.extended) for n in like.nodes).items())
-    return tuple(
-        MachineType(share=count, cpu_millicores=cpu, memory_mib=memory, pods=pods, extended=extended)
-        for (cpu, memory, pods, extended), count in counts
-    )
 
 
 def _extended(nodes: Iterable[Node]) -> str:
@@ -223,7 +214,7 @@ def _print_tables(of: Fleet, *, whole: bool) -> None:
     summary = _summary(of)
     machines = [
         f"{m.share:g} x {m.cpu_millicores / 1000:g} cores {m.memory_mib / 1024:g} GiB {_listed(m.extended)}".rstrip()
-        for m in _machines(of)
+        for m in machines_of(of)
     ]
     if not summary["extended"]:
         del summary["extended"]

@@ -14,7 +14,7 @@ from tango.cli.bounds import Real, Whole
 from tango.cli.confirm import force_option, require_free
 from tango.cli.output import output_option, print_mapping, say
 from tango.cli.progress import progress
-from tango.cli.trace_files import one_source, require_other_file, say_notes, selection_of
+from tango.cli.trace_files import require_other_file, say_notes, selection_of
 from tango.domain.fleet import Fleet
 from tango.domain.services import ServiceClass
 from tango.domain.trace import Trace
@@ -26,6 +26,7 @@ from tango.traces.hotspots import FACTOR, Hotspots
 from tango.traces.own_format import ENDINGS
 from tango.traces.trace_sources import notes_of
 from tango.traces.transforms import forget
+from tango.traces.workload_defaults import one_source
 from tango.traces.workloads import LC_LOAD_SHARE, Workload, draw_requests, is_pattern, offered_load, trace_of
 
 _format = click.option(

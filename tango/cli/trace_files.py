@@ -26,19 +26,6 @@ def say_notes(notes: Iterable[str]) -> None:
         say(f"note: {note}")
 
 
-def one_source(lc: tuple[str, ...], be: tuple[str, ...]) -> tuple[str, ...]:
-    """The BE source, under the paths of the LC source where both mean the same files: one file keeps its mix, by whatever paths.
-
-    Raises: BadRows for files that there are not.
-    """
-    from tango.traces.files import same_files
-    from tango.traces.workloads import is_pattern
-
-    if not (lc and be) or lc == be or is_pattern(lc) or is_pattern(be):
-        return be
-    return lc if same_files(lc, be) else be
-
-
 def selection_of(options: Mapping[str, Any]) -> TraceSelection:
     """What --from, --to, --thin, --work-scale, --lc-work-s and --be-work-s ask for; an option that is None keeps its default."""
     from tango.traces.transforms import TraceSelection

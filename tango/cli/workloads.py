@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,7 +12,8 @@ import click
 
 from tango.cli import names
 from tango.cli.bounds import Real, Whole
-from tango.cli.trace_files import one_source, say_notes
+from tango.cli.trace_files import say_notes
+from tango.domain.pattern_defaults import DEFAULT_DURATION_S, DEFAULT_LOAD
 from tango.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,10 +22,6 @@ if TYPE_CHECKING:
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
-DEFAULT_LOAD = 0.8
-"""Offered CPU work over the fleet's CPU, for patterns: busy enough that systems differ, and a good one can still serve all."""
-DEFAULT_DURATION_S = 600.0
-"""Seconds of arrivals, for patterns. Chosen, not measured."""
 SIM_FIELDS = {
     "beta": "beta",
     "staleness": "staleness_s",
@@ -146,79 +144,25 @@ def workloads_of(traces: Sequence[str], options: Mapping[str, Any], *, resample:
     `resample` draws the arrivals of trace files anew for each seed; patterns are drawn anew in any case.
     Raises: UsageError for options that contradict each other; BadRows for files with bad rows.
     """
-    from tango.traces.generators import PATTERNS
     from tango.traces.hotspots import Hotspots
-    from tango.traces.rate_curve import RateCurve
-    from tango.traces.trace_sources import content_of, notes_of
-    from tango.traces.workloads import Workload, is_pattern
-
-    # A bare word that is neither a pattern nor a file is most likely a mistyped pattern; the trace reader would speak of files only.
-    for name in (*traces, *options["be_trace"]):
-        if name not in PATTERNS and not any(mark in name for mark in "./*") and not Path(name).exists():
-            raise UsageError(f"{name!r} is neither a pattern ({', '.join(PATTERNS)}) nor a file")
-    lc, be = _sources(tuple(traces), tuple(options["be_trace"]))
-    sources = [source for source in dict.fromkeys((lc, be)) if source]
-    patterns = [source for source in sources if is_pattern(source)]
-    for source in sources:
-        say_notes(() if source in patterns else notes_of(source))
-    _check_begin(lc, be, options)
-    duration_s = options["duration"]
-    if duration_s is None:
-        # The length is that of the files, and of the shorter where LC and BE come from two: both classes must last to the end.
-        contents = [content_of(source) for source in sources if source not in patterns]
-        spans = [content.end_s if isinstance(content, RateCurve) else content.span_s for content in contents]
-        # Arrivals count up to before `duration_s`, so a microsecond more keeps the last one.
-        duration_s = min(spans) - options["from_s"] + 1e-6 if spans else DEFAULT_DURATION_S
-        if duration_s <= 0:
-            raise UsageError(f"the trace spans {min(spans):g} s, expected more than --from {options['from_s']:g}")
-    loads: Sequence[float | None] = options["loads"] or (DEFAULT_LOAD if patterns else None,)
-    hotspots = Hotspots(clusters=options["hotspots"], factor=options["hotspot_factor"]) if options["hotspots"] else None
-    return [
-        Workload(
-            lc=lc,
-            be=be,
-            duration_s=float(duration_s),
-            load=load,
-            lc_load_share=options["lc_load_share"],
-            from_s=options["from_s"],
-            be_from_s=options["be_from_s"],
-            resample=resample or len(patterns) == len(sources),
-            hotspots=hotspots,
-        )
-        for load in loads
-    ]
-
-
-def _check_begin(lc: tuple[str, ...], be: tuple[str, ...], options: Mapping[str, Any]) -> None:
-    """Raises: UsageError for a --from or --be-from that no file is read by; patterns are always drawn from their beginning."""
+    from tango.traces.trace_sources import notes_of
+    from tango.traces.workload_defaults import workload_of
     from tango.traces.workloads import is_pattern
 
-    # BE files begin where --be-from says, and where --from says without it.
-    begun = [source for source in (lc, be if options["be_from_s"] is None else ()) if source]
-    if options["from_s"] and all(is_pattern(source) for source in begun):
-        raise UsageError(
-            f"--from {options['from_s']:g} begins within trace files, and none is read from there; leave it out for patterns"
-        )
-    if options["be_from_s"] and is_pattern(be):
-        raise UsageError(
-            f"--be-from {options['be_from_s']:g} begins within trace files, and BE comes from the pattern {be[0]}; leave it out"
-        )
-
-
-def _sources(lc: tuple[str, ...], be: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """(LC source, BE source). Without a BE source one trace gives both classes, or only the class that its rows have."""
-    from tango.domain.services import ServiceClass
-    from tango.traces.rate_curve import RateCurve
-    from tango.traces.trace_sources import content_of
-    from tango.traces.workloads import is_pattern
-
-    if be or is_pattern(lc):
-        return lc, one_source(lc, be) or lc
-    content = content_of(lc)
-    if isinstance(content, RateCurve):
-        return lc, ()
-    has = [bool((content.service_class == int(kind)).any()) for kind in ServiceClass]
-    return lc if has[ServiceClass.LC] else (), lc if has[ServiceClass.BE] else ()
+    common = workload_of(
+        tuple(traces),
+        tuple(options["be_trace"]),
+        duration_s=options["duration"],
+        load=next(iter(options["loads"]), None),
+        from_s=options["from_s"],
+        be_from_s=options["be_from_s"],
+        resample=resample,
+        lc_load_share=options["lc_load_share"],
+        hotspots=Hotspots(clusters=options["hotspots"], factor=options["hotspot_factor"]) if options["hotspots"] else None,
+    )
+    for source in dict.fromkeys((common.lc, common.be)):
+        say_notes(() if not source or is_pattern(source) else notes_of(source))
+    return [dataclasses.replace(common, load=load) for load in options["loads"] or (common.load,)]
 
 
 def fleet_text(name: str) -> str:
@@ -226,11 +170,9 @@ def fleet_text(name: str) -> str:
 
     Raises: UsageError for a fleet that does not exist; ConfigError for a file with mistakes.
     """
-    from tango.fleets import load_fleet
+    from tango.fleets import fleet_text as declared
 
-    load_fleet(name)
-    path = Path(name)
-    return path.read_text(encoding="utf-8") if name.endswith((".yaml", ".yml")) or "/" in name else name
+    return declared(name)
 
 
 def require_folder(path: Path | None) -> None:

@@ -11,7 +11,7 @@ import dataclasses
 import hashlib
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from importlib.metadata import version
@@ -37,7 +37,7 @@ from tango.sim.decision_costs import COSTS_FILE, recorded_costs
 from tango.sim.outcomes import SimulatedRun
 from tango.sim.simulate import Given, Progress, simulate
 from tango.sources import ROOT, digest_of, import_closure
-from tango.systems import System, learned_policies, policy_source_digest
+from tango.systems import BePolicy, LcPolicy, System, learned_policies, policy_source_digest
 from tango.traces.files import expand
 from tango.traces.workloads import Workload, draw_requests, is_pattern
 
@@ -114,62 +114,92 @@ class Cell:
         return hashlib.sha256(json.dumps(depends, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def run_cell(cell: Cell, *, progress: Progress | None = None, end_when_stuck: bool = True) -> CellResult:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnPolicies:
+    """Functions of the caller's that decide in place of the policies that a system names.
+
+    They live in this process alone, and what they do is not told by a name: a cell with any has no key.
+    """
+
+    lc: LcPolicy | None = None
+    be: BePolicy | None = None
+
+    def __bool__(self) -> bool:
+        return self.lc is not None or self.be is not None
+
+
+NO_POLICIES = OwnPolicies()
+
+
+def run_cell(
+    cell: Cell, *, own: OwnPolicies = NO_POLICIES, progress: Progress | None = None, end_when_stuck: bool = True
+) -> CellResult:
     """Simulate a cell and compute its figures. Equal cells give equal results, wherever they run.
 
     A run that ends in a deadlock is evaluated as it stands, with a note: what waits for ever is part of what its system is worth.
 
     Raises: what `draw_requests` and `simulate` raise.
     """
-    run, requests = simulate_cell(cell, progress=progress, end_when_stuck=end_when_stuck)
-    return evaluated(cell, run, requests)
+    run, requests = simulate_cell(cell, own=own, progress=progress, end_when_stuck=end_when_stuck)
+    return evaluated(cell, run, requests, key="" if own else cell.key())
 
 
-def simulate_cell(cell: Cell, *, progress: Progress | None = None, end_when_stuck: bool = True) -> tuple[SimulatedRun, NewRequests]:
+def simulate_cell(
+    cell: Cell, *, own: OwnPolicies = NO_POLICIES, progress: Progress | None = None, end_when_stuck: bool = True
+) -> tuple[SimulatedRun, NewRequests]:
     """The run of a cell, with its requests. Raises: CheckpointError where its checkpoint is not what it was; as `simulate`."""
     fleet = fleet_of(cell.fleet)
     requests = _requests(json.dumps(cell.workload.as_dict(), sort_keys=True), cell.fleet, cell.seed)
-    settings = settings_with(cell.settings)
-    if cell.checkpoint is not None:
-        if wrong := cell.checkpoint.changed():
-            raise CheckpointError(wrong)
-        settings = dataclasses.replace(settings, checkpoint=cell.checkpoint.path, checkpoint_policy=cell.checkpoint.policy)
     run = simulate(
         fleet,
         requests,
         cell.system,
-        settings,
+        settings_with(cell.settings, cell.checkpoint),
         seed=cell.seed,
         span_s=cell.workload.duration_s,
         progress=progress,
         end_when_stuck=end_when_stuck,
-        given=Given(costs=recorded_costs(), tenants={tenant.name: tenant for tenant in cell.tenants}),
+        given=given_by(own, cell.tenants),
     )
     return run, requests
 
 
-def evaluated(cell: Cell, run: SimulatedRun, requests: NewRequests) -> CellResult:
-    """The figures of a run, its bound, and what plots need."""
+def given_by(own: OwnPolicies, tenants: Sequence[Tenant] = ()) -> Given:
+    """What a simulation is given beside what its system names."""
+    return Given(lc=own.lc, be=own.be, costs=recorded_costs(), tenants={tenant.name: tenant for tenant in tenants})
+
+
+def label_of(system: System, scenario: str, seed: int, *, key: str = "") -> CellLabel:
+    """What the result of a system on a scenario with a seed goes by."""
+    return CellLabel(scenario=scenario, system=system.name, lc=system.lc, be=system.be, sharing=system.sharing, seed=seed, key=key)
+
+
+def evaluated(cell: Cell, run: SimulatedRun, requests: NewRequests, *, key: str | None = None) -> CellResult:
+    """The result of a cell's run; `key`: another one than the cell's."""
+    label = label_of(cell.system, cell.scenario, cell.seed, key=cell.key() if key is None else key)
+    return result_of(run, label, fleet_of(cell.fleet), requests if cell.bound else None)
+
+
+def result_of(run: SimulatedRun, label: CellLabel, fleet: Fleet, requests: NewRequests | None = None) -> CellResult:
+    """The figures of a run, what plots need and, where its requests are given, its bound."""
     metrics = run_metrics(run.outcomes, run.losses, run.samples, run.decisions, run.scaling)
-    label = CellLabel(
-        scenario=cell.scenario,
-        system=cell.system.name,
-        lc=cell.system.lc,
-        be=cell.system.be,
-        sharing=cell.system.sharing,
-        seed=cell.seed,
-        key=cell.key(),
-    )
-    if not cell.bound:
+    if requests is None:
         return cell_result(run, metrics, label)
-    found = bound_of(fleet_of(cell.fleet), requests, run.outcomes)
+    found = bound_of(fleet, requests, run.outcomes)
     reach = {"lc_qos_rate": found.lc_qos_rate, "be_cpu_seconds_per_s": found.be_cpu_seconds_per_s}
     return cell_result(run, metrics, label, bound=reach)
 
 
-def settings_with(changes: Mapping[str, Mapping[str, Any]]) -> SimulationSettings:
-    """The default settings with changes. Raises: UsageError for a group or field that there is not, or a value of another type."""
+def settings_with(changes: Mapping[str, Mapping[str, Any]], checkpoint: CheckpointFile | None = None) -> SimulationSettings:
+    """The default settings with changes, and with a checkpoint for the policy that it is of.
+
+    Raises: UsageError for a group or field that there is not, or a value of another type; CheckpointError for a file that was changed.
+    """
     settings = SimulationSettings()
+    if checkpoint is not None:
+        if wrong := checkpoint.changed():
+            raise CheckpointError(wrong)
+        settings = dataclasses.replace(settings, checkpoint=checkpoint.path, checkpoint_policy=checkpoint.policy)
     for group, values in changes.items():
         if group not in TUNABLE:
             raise UsageError(

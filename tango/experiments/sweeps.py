@@ -1,25 +1,28 @@
 """Runs many cells on this machine: some processes, each cell kept as soon as it is done.
 
 A result is a file under its cell's key, written whole or not at all by the process that made it. A sweep that is killed and started
-again finds what was finished.
+again finds what was finished. Cells whose policies are functions of the caller's are simulated in this process and not kept.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, wait
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from types import MappingProxyType
 
 from tango.analysis.comparison import CellResult
 from tango.errors import TangoError, UsageError
-from tango.experiments.cells import Cell, run_cell
+from tango.experiments.cells import NO_POLICIES, Cell, OwnPolicies, run_cell
 from tango.experiments.processes import process_pool, uninterrupted
 from tango.files import made_folder, write_whole
 from tango.sim.warm import warm_up
 
 Done = Callable[[Cell, CellResult, bool], None]
 """Called for each finished cell; the last says whether it was found finished."""
+NONE_OWN: Mapping[int, OwnPolicies] = MappingProxyType({})
 
 
 class KeptResults:
@@ -45,20 +48,28 @@ class KeptResults:
 
 
 def run_cells(
-    cells: Sequence[Cell], *, processes: int = 1, kept: KeptResults | None = None, done: Done | None = None
+    cells: Sequence[Cell],
+    *,
+    processes: int = 1,
+    kept: KeptResults | None = None,
+    done: Done | None = None,
+    own: Mapping[int, OwnPolicies] = NONE_OWN,
 ) -> list[CellResult]:
-    """The results of all cells, in their order. Raises: the first error of a cell; what was finished by then is kept."""
+    """The results of all cells, in their order. `own` has the functions of the caller's that decide, by the place of their cell.
+
+    Raises: the first error of a cell; what was finished by then is kept.
+    """
     results: dict[int, CellResult] = {}
     missing: list[int] = []
     for k, cell in enumerate(cells):
-        found = kept.find(cell.key()) if kept else None
+        found = kept.find(cell.key()) if kept and k not in own else None
         if found is None:
             missing.append(k)
             continue
         results[k] = found
         if done:
             done(cell, found, True)
-    for k, result in _made(cells, missing, processes, kept):
+    for k, result in _made(cells, missing, processes, kept, own):
         results[k] = result
         if done:
             done(cells[k], result, False)
@@ -66,23 +77,39 @@ def run_cells(
 
 
 def _made(
-    cells: Sequence[Cell], missing: Sequence[int], processes: int, kept: KeptResults | None
+    cells: Sequence[Cell], missing: Sequence[int], processes: int, kept: KeptResults | None, own: Mapping[int, OwnPolicies]
 ) -> Iterator[tuple[int, CellResult]]:
-    if processes <= 1 or len(missing) <= 1:
-        for k in missing:
-            yield k, _run_and_keep(cells[k], kept)
+    here = [k for k in missing if k in own]
+    away = [k for k in missing if k not in own]
+    if processes <= 1 or len(away) <= 1:
+        here, away = list(missing), []
+    if not away:
+        yield from ((k, _run_and_keep(cells[k], kept, own.get(k, NO_POLICIES))) for k in here)
         return
     warm_up()  # else every process would compile the engine for itself
-    with process_pool(min(processes, len(missing)), __name__) as pool:
+    with process_pool(min(processes - bool(here), len(away)), __name__) as pool:
         with uninterrupted():
-            under_way = {pool.submit(_in_process, cells[k], kept): k for k in missing}
+            under_way = {pool.submit(_in_process, cells[k], kept): k for k in away}
+        yield from ((k, _run_and_keep(cells[k], kept, own.get(k, NO_POLICIES))) for k in here)
         while under_way:
             ended, _ = wait(under_way, return_when=FIRST_COMPLETED)
             for future in ended:
-                k, made = under_way.pop(future), future.result()
+                k, made = under_way.pop(future), _result(future)
                 if isinstance(made, tuple):
                     raise CellFailed(*made)
                 yield k, made
+
+
+def _result(future: Future[CellResult | tuple[str, int]]) -> CellResult | tuple[str, int]:
+    try:
+        return future.result()
+    except BrokenProcessPool as error:
+        # Each process imports the program that began this one, to know its names. Without the line it would begin the same once more.
+        raise CellFailed(
+            "a process that simulates ended before its result was there: it was killed, or the script that began this lacks the line "
+            'if __name__ == "__main__": above what it does, which several processes need',
+            TangoError.exit_status,
+        ) from error
 
 
 class CellFailed(TangoError):
@@ -101,8 +128,8 @@ def _in_process(cell: Cell, kept: KeptResults | None) -> CellResult | tuple[str,
         return f"{cell.scenario}, {cell.system.name}, seed {cell.seed}: {error}", error.exit_status
 
 
-def _run_and_keep(cell: Cell, kept: KeptResults | None) -> CellResult:
-    result = run_cell(cell)
-    if kept:
+def _run_and_keep(cell: Cell, kept: KeptResults | None, own: OwnPolicies = NO_POLICIES) -> CellResult:
+    result = run_cell(cell, own=own)
+    if kept and result.key:
         kept.keep(result)
     return result

@@ -5,9 +5,9 @@ declare nodes and links; `recipes` generates large fleets; `fitting` refuses ser
 and keeps the line of every value for messages.
 """
 
-from tango.fleets.catalog import fleet_names, load_fleet, load_services, load_tenants, parse_fleet
+from tango.fleets.catalog import fleet_names, fleet_text, load_fleet, load_services, load_tenants, parse_fleet
 from tango.fleets.declarations import declaration_of, declared_spec, dump_fleet, dump_recipe, dump_services
-from tango.fleets.recipes import FleetRecipe, MachineType, edge_machines
+from tango.fleets.recipes import FleetRecipe, MachineType, edge_machines, machines_of
 
 __all__ = [
     "FleetRecipe",
@@ -19,8 +19,10 @@ __all__ = [
     "dump_services",
     "edge_machines",
     "fleet_names",
+    "fleet_text",
     "load_fleet",
     "load_services",
     "load_tenants",
+    "machines_of",
     "parse_fleet",
 ]

@@ -47,6 +47,14 @@ def load_fleet(name_or_path: str | Path, *, must_fit: bool = True) -> Fleet:
     return parse_fleet(_read(Path(given)), given, must_fit=must_fit)
 
 
+def fleet_text(name_or_path: str | Path) -> str:
+    """A fleet as what needs no file elsewhere: the name of a built-in one, else the text of the file. Raises: as `load_fleet`."""
+    load_fleet(name_or_path)
+    given = str(name_or_path)
+    is_name = isinstance(name_or_path, str) and given in fleet_names()
+    return given if is_name else _read(Path(given))
+
+
 def load_services(path: str | Path) -> tuple[Service, ...]:
     """The services, sorted by name, of a file with one or more `kind: Service` documents (`-`: of standard input), or of all YAML files of
     a folder.

@@ -8,13 +8,14 @@ NumPy: only raw words of the counter-based generator Philox are used, whose stre
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tango.domain.fleet import MOST_PODS, Cluster, Node
+from tango.domain.fleet import MOST_PODS, Cluster, Fleet, Node
 from tango.domain.quantities import Amounts
 from tango.errors import ConfigError
 
@@ -44,6 +45,15 @@ def edge_machines(shares: Sequence[float]) -> tuple[MachineType, ...]:
     return tuple(
         MachineType(share=float(share), cpu_millicores=cpu, memory_mib=memory)
         for share, (cpu, memory) in zip(shares, EDGE_SIZES, strict=True)
+    )
+
+
+def machines_of(like: Fleet) -> tuple[MachineType, ...]:
+    """The machine types of a fleet, smallest first; `share` is the number of nodes of that type."""
+    counts = sorted(Counter((n.cpu_millicores, n.memory_mib, n.pods, n.extended) for n in like.nodes).items())
+    return tuple(
+        MachineType(share=count, cpu_millicores=cpu, memory_mib=memory, pods=pods, extended=extended)
+        for (cpu, memory, pods, extended), count in counts
     )
 
 

@@ -83,14 +83,19 @@ def loaded_file_policy(found: PolicyFile) -> Callable[..., Any]:
             name for name, value in namespace.items() if inspect.isfunction(value) and value.__module__ == _module_name(digest)
         ]
         raise UsageError(f"{path} has no function {found.function!r}, it has: {', '.join(offered) or 'none'}")
+    if wrong := not_called_as_a_policy(function):
+        raise FileRefused(f"{path}:{found.function} {wrong}")
+    called: Callable[..., Any] = function
+    return called
+
+
+def not_called_as_a_policy(function: Callable[..., Any]) -> str:
+    """Why something cannot be asked as a policy is, in words that follow its name; empty if it can."""
     try:
         inspect.signature(function).bind(*range(PARAMETERS))
     except TypeError as error:
-        raise FileRefused(
-            f"{path}:{found.function} cannot be called with (requests, snapshot, settings): {error}; docs/policies.md has an example"
-        ) from error
-    called: Callable[..., Any] = function
-    return called
+        return f"cannot be called with (requests, snapshot, settings): {error}; docs/policies.md has an example"
+    return ""
 
 
 def where_it_failed(error: BaseException, policy: object) -> str:

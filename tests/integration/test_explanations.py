@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from tango.bootstrap.stores import stores
 from tango.cli.main import cli
-from tango.domain.candidates import SHARE, Weighed, WeighedNode, written
+from tango.domain.candidates import SHARE, Candidate, Weighed, written
 from tango.domain.identity import NodeKey, RequestKey
 from tango.domain.lifecycle import Event, Outcome
 from tango.domain.plans import Spared
@@ -110,7 +110,7 @@ def weighed_of(run_id: int, request_id: int, chosen: str) -> Weighed:
         limit=None,
         takers=2,
         chosen=chosen,
-        candidates=(WeighedNode(node=chosen, price=0.25), WeighedNode(node="c2/c2-n1", price=0.5)),
+        candidates=(Candidate(node=chosen, price=0.25), Candidate(node="c2/c2-n1", price=0.5)),
     )
 
 
@@ -348,7 +348,7 @@ def test_reads_together_are_one_transaction_that_writes_nothing(database: Databa
     def instants() -> set[object]:
         return {database.rows("SELECT now()")[0][0] for _ in range(3)}
 
-    together, apart = database.together(lambda: database.together(instants) | instants()), instants()
+    together, apart = database.together(instants), instants()
     with pytest.raises(StoreError, match="read-only transaction"):
         database.together(lambda: database.execute("DELETE FROM decision"))
 

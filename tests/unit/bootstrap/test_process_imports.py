@@ -38,6 +38,10 @@ FOR_TRACES = ("tango.tracing", "opentelemetry.sdk.trace", "opentelemetry.exporte
         ("import tango.client", ("numpy", "aiohttp", "celery", "click", "tango.errors", "tango.settings")),
         ("import tango.stack.local", ("sqlalchemy", "alembic", "numba", "torch", "celery", "kubernetes")),
         ("import tango.stack.home", ("psycopg2", "redis", "numba")),
+        (
+            "import tango.api",
+            ("torch", "celery", "sqlalchemy", "psycopg2", "kubernetes", "click", "tango.bootstrap", "tango.store"),
+        ),
         ("import tango.bootstrap.scheduler", ("pyarrow", "highspy", "tango.sim", "tango.training", "tango.experiments")),
     ],
     ids=[
@@ -53,6 +57,7 @@ FOR_TRACES = ("tango.tracing", "opentelemetry.sdk.trace", "opentelemetry.exporte
         "client",
         "supervisor",
         "a command that starts a supervisor",
+        "a notebook",
         "scheduler",
     ],
 )

@@ -73,10 +73,10 @@ def test_each_load_is_a_workload_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({"from_s": 5.0}, r"--from 5 begins within trace files"),
-        ({"from_s": 5.0, "be_trace": ("p1",)}, r"--from 5 begins within trace files"),
-        ({"from_s": 5.0, "be_trace": ("FILE",), "be_from_s": 0.0}, r"--from 5 begins within trace files"),
-        ({"be_from_s": 5.0, "be_trace": ("p1",)}, r"--be-from 5 begins within trace files, and BE comes from the pattern p1"),
+        ({"from_s": 5.0}, r"\(--from\) 5 begins within trace files"),
+        ({"from_s": 5.0, "be_trace": ("p1",)}, r"\(--from\) 5 begins within trace files"),
+        ({"from_s": 5.0, "be_trace": ("FILE",), "be_from_s": 0.0}, r"\(--from\) 5 begins within trace files"),
+        ({"be_from_s": 5.0, "be_trace": ("p1",)}, r"\(--be-from\) 5 begins within trace files, and BE comes from the pattern p1"),
     ],
 )
 def test_a_beginning_that_no_file_would_be_read_from_is_refused(tmp_path: Path, given: dict[str, Any], told: str) -> None:

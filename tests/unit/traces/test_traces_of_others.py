@@ -17,11 +17,11 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from tango.cli.trace_files import one_source
 from tango.domain.services import ServiceClass
 from tango.errors import BadRows
 from tango.traces import compression, files, read_trace
 from tango.traces.tasks_to_requests import MACHINE_MIB
+from tango.traces.workload_defaults import one_source
 
 OWN = "arrival_s,class\n0.5,lc\n1.5,be\n"
 EVENT = {"type": 0, "collection_id": 394, "scheduling_class": 2, "collection_type": 0, "instance_index": 0}
