@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tango.cli.checkpoint_files import checkpoints_of
 from tango.cli.output import ListColumn, print_mapping, print_rows, say
 from tango.cli.progress import progress
+from tango.cli.tenant_columns import TENANT_COLUMNS
 from tango.cli.workloads import systems_of, variations_of
 from tango.errors import UsageError
 
 if TYPE_CHECKING:
     from tango.domain.outcomes import RunOutcomes
+    from tango.domain.tenants import Tenant
     from tango.systems import System
 
 
@@ -47,12 +49,21 @@ COLUMNS = (
 )
 
 
-def show_replayed(run_id: int, system_name: str | None, fleet_name: str | None, options: Mapping[str, Any], output: str) -> None:
+def show_replayed(
+    run_id: int,
+    system_name: str | None,
+    fleet_name: str | None,
+    options: Mapping[str, Any],
+    output: str,
+    *,
+    tenants: Sequence[Tenant] | None = None,
+) -> None:
     """Simulate a recorded live run from its stored rows and print the figures of both runs.
 
-    `system_name` and `fleet_name` replace the run's own system and fleet; None keeps them. Raises: UsageError for a run that is
-    simulated or has not completed, or whose fleet cannot be found.
+    `system_name` and `fleet_name` replace the run's own system and fleet, `tenants` what is declared of tenants now; None keeps them.
+    Raises: UsageError for a run that is simulated or has not completed, or whose fleet cannot be found.
     """
+    from tango.analysis.tenant_figures import tenant_figures
     from tango.bootstrap.stores import stores
     from tango.control.finish_run import figures_now
     from tango.experiments.recorded_runs import fleet_of_run, require_replayable
@@ -80,7 +91,18 @@ def show_replayed(run_id: int, system_name: str | None, fleet_name: str | None, 
             advance(100 * share - shown)
             shown = 100 * share
 
-        run, simulated = replay(outcomes, delays, fleet, system, settings, variations[0][1], progress=moved)
+        run, simulated = replay(
+            outcomes,
+            delays,
+            fleet,
+            system,
+            settings,
+            variations[0][1],
+            owners=records.tenants(run_id),
+            tenants=here.tenants.declared() if tenants is None else {tenant.name: tenant for tenant in tenants},
+            progress=moved,
+        )
+    got = [] if run.tenants is None else [of_one.as_dict() for of_one in tenant_figures(run.outcomes, run.tenants)]
     for note in run.notes:
         say(f"note: {note}")
     # From the rows and not as saved at the run's end: both sides by the definitions of today.
@@ -92,6 +114,7 @@ def show_replayed(run_id: int, system_name: str | None, fleet_name: str | None, 
             "live": dict(live),
             "simulated": found,
             "gap": gaps,
+            "tenants": got,
             "delays": delays.as_dict(),
             "fleet_hash": fleet.source_hash,
         }
@@ -107,6 +130,8 @@ def show_replayed(run_id: int, system_name: str | None, fleet_name: str | None, 
         for figure in COMPARED
     ]
     print_rows(rows, COLUMNS, output)
+    if len(got) > 1 or tenants is not None:
+        print_rows(got, TENANT_COLUMNS, output)
     say(
         f"run {run_id} under {system.name}: LC windows of {delays.lc_window_s * 1e3:g} ms, {delays.lc_dispatch_s * 1e3:.1f} ms from there "
         f"to the call, {delays.be_cycle_s * 1e3:.1f} ms a BE cycle, {delays.pod_start_s * 1e3:.0f} ms to start a pod, as in the live run"

@@ -13,6 +13,7 @@ from tango.cli.bounds import Whole
 from tango.cli.checkpoint_files import checkpoints_of
 from tango.cli.output import ListColumn, output_option, print_mapping, print_rows, say, share
 from tango.cli.progress import progress, slow_start
+from tango.cli.tenant_columns import TENANT_COLUMNS
 from tango.cli.workloads import fleet_text, rule_options, systems_of, variations_of, workload_options, workloads_of
 from tango.errors import UsageError
 
@@ -37,23 +38,6 @@ SERVICE_COLUMNS = (
 )
 
 
-TENANT_COLUMNS = (
-    ListColumn("tenant", priority=10),
-    ListColumn("weight", justify="right", priority=8),
-    ListColumn("requests", justify="right", priority=7),
-    ListColumn("succeeded", justify="right", wide=True),
-    ListColumn("failed", justify="right", wide=True),
-    ListColumn("cpu_seconds", title="CPU-s done", justify="right", priority=8),
-    ListColumn("wait_mean_s", title="mean wait s", justify="right", priority=7),
-    ListColumn("share", show=share, justify="right", priority=10),
-    ListColumn("fair_share", show=share, justify="right", priority=10),
-    ListColumn("below", show=share, justify="right", priority=5),
-    ListColumn("withheld", show=share, justify="right", wide=True),
-    ListColumn("over_quota", show=share, justify="right", wide=True),
-    ListColumn("gave_way", justify="right", priority=6),
-)
-
-
 @click.command()
 @click.argument("trace", nargs=-1, shell_complete=names.TRACES)
 @click.option("--fleet", "fleet_name", default="demo", show_default=True, help="Fleet (name or file).", shell_complete=names.FLEETS)
@@ -74,7 +58,8 @@ TENANT_COLUMNS = (
     "tenant_file",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Weights and quotas of tenants, as `tango tenant apply` reads them; the trace's column `tenant` says whose a request is.",
+    help="Weights and quotas of tenants, as `tango tenant apply` takes them, for TRACEs with a column `tenant`, or in place of what "
+    "is declared now for --run.",
 )
 @click.option("--no-bound", is_flag=True, help="Do not solve the offline bound.")
 @click.option(
@@ -105,15 +90,13 @@ def simulate(
         tango simulate p3 --lc dss-lc --be load-greedy --sharing ceres      # any mix of parts
         tango simulate teams.csv --tenants tenants.yaml                     # what each tenant gets
     """
+    from tango.fleets import load_tenants
+
     if run_id is not None:
         from tango.cli.replayed import show_replayed
 
         if trace:
             raise UsageError("--run takes the requests of the run; leave TRACE out")
-        if tenant_file is not None:
-            raise UsageError(
-                "--run simulates the requests of a recorded run, of whose tenants nothing is known; leave --tenants out"
-            )
         # What was named on the command line replaces the run's own; a default does not.
         named = {name for name in ("system_name", "fleet_name") if _is_named(name)}
         show_replayed(
@@ -122,13 +105,13 @@ def simulate(
             fleet_name if "fleet_name" in named else None,
             options,
             output,
+            tenants=None if tenant_file is None else load_tenants(tenant_file),
         )
         return
     if not trace:
         raise UsageError("no TRACE is given, expected trace files or a pattern: p1, p2, p3, borg")
     from tango.experiments.cells import Cell
     from tango.experiments.tuning import merged, tuned_settings
-    from tango.fleets import load_tenants
 
     tenants = () if tenant_file is None else load_tenants(tenant_file)
     variations = variations_of(options)

@@ -1,13 +1,22 @@
-"""What tenants held over a simulated run, beside what would have been fair."""
+"""Whose the requests of a run are, and what tenants held over a simulated one, beside what would have been fair."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tango.domain.tenant_columns import TenantColumns
+
+
+class RequestTenants(NamedTuple):
+    """Whose the requests of a run are."""
+
+    tenant: NDArray[np.int32]
+    """(n,) index into `tenants`, in the order of the requests."""
+    tenants: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,6 +35,8 @@ from tango.domain.outcomes import SCALING_KINDS, Decisions, RunOutcomes, Scaling
 from tango.domain.requests import RequestState
 from tango.domain.runs import NewRequests
 from tango.domain.services import ServiceClass
+from tango.domain.tenant_shares import RequestTenants
+from tango.domain.tenants import Tenant
 from tango.errors import UsageError
 from tango.experiments.cells import settings_with
 from tango.settings import ReplaySettings, Settings
@@ -107,9 +109,13 @@ def replay(
     settings: Settings,
     changes: Mapping[str, Mapping[str, Any]],
     *,
+    owners: RequestTenants | None = None,
+    tenants: Mapping[str, Tenant] | None = None,
     progress: Progress | None = None,
 ) -> tuple[SimulatedRun, RunMetrics]:
     """Simulate the run's requests on its fleet, under `system` and with `changes` of settings; with the figures in trace time.
+
+    `owners` says whose the requests are (None: all are one tenant's), `tenants` what is declared of tenants.
 
     Raises: UsageError for clusters or services that the fleet does not have; what `simulate` raises.
     """
@@ -122,6 +128,8 @@ def replay(
         pod_start_s=delays.pod_start_s,
     )
     requests = requests_of(outcomes, fleet)
+    if owners is not None:
+        requests = dataclasses.replace(requests, tenant=owners.tenant, tenants=owners.tenants)
     reached_s = requests.due_s + delays.lc_way_s
     order = np.argsort(reached_s, kind="stable")
     run = simulate(
@@ -132,9 +140,13 @@ def replay(
         seed=outcomes.seed,
         span_s=outcomes.span_s / outcomes.speed,
         progress=progress,
-        given=Given(costs=_costs(system, delays)),
+        given=Given(costs=_costs(system, delays), tenants=tenants or {}),
     )
-    run = dataclasses.replace(run, outcomes=_as_recorded(run.outcomes, outcomes, requests, order))
+    run = dataclasses.replace(
+        run,
+        outcomes=_as_recorded(run.outcomes, outcomes, requests, order),
+        tenants=None if run.tenants is None else dataclasses.replace(run.tenants, tenant=run.tenants.tenant[np.argsort(order)]),
+    )
     return run, run_metrics(run.outcomes, run.losses, run.samples, run.decisions, run.scaling)
 
 

@@ -31,6 +31,7 @@ from tango.domain.outcomes import (
     ScalingEvents,
 )
 from tango.domain.services import ServiceClass
+from tango.domain.tenant_shares import RequestTenants
 from tango.errors import UsageError
 from tango.store.database import Cursor, Database
 from tango.store.lifecycle_sql import RUN_IS_OPEN, can
@@ -151,6 +152,17 @@ class PostgresRunRecords:
             cpu_work_s=_floats(t["cpu_work_s"]),
             memory_mib=_floats(t["memory_mib"]),
         )
+
+    def tenants(self, run_id: int) -> RequestTenants:
+        """Whose each request is, in the order of `outcomes`: its own, or the run's."""
+        self._names(run_id)
+        t = self._table(
+            "SELECT coalesce(q.tenant, r.tenant) AS tenant FROM request q JOIN run r USING (run_id) WHERE q.run_id = %s "
+            "ORDER BY q.request_id",
+            (run_id,),
+        )
+        names = tuple(sorted(t["tenant"].unique().to_pylist()))
+        return RequestTenants(tenant=_codes(t["tenant"], names), tenants=names)
 
     def phases(self, run_id: int) -> RequestPhases | None:
         """Where the time of the run's requests went; None for a simulated run, of which nobody waits for messages and processes."""

@@ -53,6 +53,17 @@ def test_weights_divide_a_fleet_that_all_want(made: Made) -> None:
     assert tenancy.held(NAMES) == pytest.approx([1 / 2, 1 / 3, 1 / 6], abs=WITHIN)
 
 
+def test_a_tenant_of_cpu_and_one_of_memory_have_two_thirds_each_of_their_own(made: Made) -> None:
+    """The example of the paper (section 4.1), a hundred times finer: 9 CPUs and 18 GB, pods of (1, 4) and of (3, 1)."""
+    tenancy = Tenancy(world=made(fleet(TALL, WIDE, nodes=1, cpu_millicores=9000, memory_mib=18_000)))
+    tenancy.wants("red", TALL, 60)
+    tenancy.wants("blue", WIDE, 60)
+
+    tenancy.ticks()
+
+    assert tenancy.held(["blue", "red"]) == pytest.approx([2 / 3, 2 / 3], abs=WITHIN)
+
+
 def test_different_dominant_resources_and_a_tenant_that_wants_little(made: Made) -> None:
     """Red wants a tenth of the CPU and has it; blue, by CPU, and green, by memory, have equal dominant shares of the rest."""
     tenancy = Tenancy(world=made(fleet(SMALL, WIDE, TALL, nodes=10, cpu_millicores=9000, memory_mib=12_000)))

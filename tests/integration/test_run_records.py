@@ -23,6 +23,7 @@ from tango.domain.outcomes import SCALING_OUTCOMES
 from tango.domain.requests import Reason, RequestState
 from tango.domain.runs import ScalingRecord
 from tango.domain.services import ServiceClass
+from tango.errors import UsageError
 from tango.report.page import render_report
 from tango.settings import Settings
 from tango.store.database import Database
@@ -158,6 +159,20 @@ def test_the_parts_of_requests_way_come_in_the_order_of_the_requests(world: Stor
     assert len(phases) == len(records.outcomes(run_id)) == 4
     assert np.isnan(phases.dispatch_s).tolist() == [True, True, True, False]
     assert phases.serve_s[:2].tolist() == [0.5, 0.5]
+
+
+def test_each_request_is_its_own_tenants_or_the_runs(world: StoreWorld, records: PostgresRunRecords, database_url: str) -> None:
+    """Requests of a trace are their run's, jobs have a tenant each; in the order of the requests."""
+    of_trace, of_nobody = world.create(WEB, BATCH, BATCH, tenant="red"), world.create(BATCH)
+    mixed = world.create(BATCH, BATCH, BATCH, tenant="red")
+    Database(database_url).execute("UPDATE request SET tenant = 'blue' WHERE run_id = %s AND request_id = 1", (mixed,))
+
+    found = {run_id: records.tenants(run_id) for run_id in (of_trace, of_nobody, mixed)}
+
+    whose = {run_id: [names[k] for k in column.tolist()] for run_id, (column, names) in found.items()}
+    assert whose == {of_trace: ["red"] * 3, of_nobody: ["default"], mixed: ["red", "blue", "red"]}
+    with pytest.raises(UsageError):
+        records.tenants(999)
 
 
 def test_a_run_on_a_host_without_cpu_left_carries_a_banner(

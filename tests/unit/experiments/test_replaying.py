@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 
 from tango.analysis.metrics import run_metrics
+from tango.analysis.tenant_figures import tenant_figures
 from tango.domain.outcomes import RunOutcomes
+from tango.domain.tenant_shares import RequestTenants
+from tango.domain.tenants import Tenant
 from tango.errors import UsageError
 from tango.experiments.replaying import live_delays, replay, requests_of
 from tango.fleets import load_fleet
@@ -98,6 +101,24 @@ def test_a_request_that_was_late_at_the_door_is_late_in_the_replay(recorded: Sim
         np.median((outcomes.started_s - outcomes.due_s)[lc]), abs=0.01
     )
     assert (waited_s[late] > 0.5).mean() > 0.9
+
+
+def test_tenants_of_a_run_share_in_its_replay_as_they_do_live(recorded: SimulatedRun) -> None:
+    """Every third request is blue's, with a quota of one pod: it waits the longer for it, and its figures are of its own requests, in the
+    order of the recorded run."""
+    outcomes = recorded.outcomes
+    delays = live_delays(outcomes, recorded.decisions, recorded.scaling, FLEET, Settings())
+    owners = RequestTenants((np.arange(len(outcomes)) % 3 > 0).astype(np.int32), ("blue", "red"))
+    one_pod = Tenant(name="blue", quota=(("cpu", 500),))
+
+    run, _ = replay(outcomes, delays, FLEET, GREEDY, Settings(), {}, owners=owners, tenants={"blue": one_pod})
+
+    assert run.tenants is not None
+    blue, red = tenant_figures(run.outcomes, run.tenants)
+    is_be = outcomes.service_class == 1
+    assert (blue.requests, red.requests) == (int((is_be & (owners.tenant == 0)).sum()), int((is_be & (owners.tenant == 1)).sum()))
+    assert float(blue.wait_mean_s or 0) > float(red.wait_mean_s or 0)
+    assert float(blue.over_quota or 0) > 0
 
 
 def test_settings_given_by_hand_go_before_those_of_the_run(recorded: SimulatedRun) -> None:
