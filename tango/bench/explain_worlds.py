@@ -145,8 +145,8 @@ def draw_held_back(reason: StateReason, fleet: Fleet, rng: np.random.Generator) 
     pending = _whole(pending_for(fleet, int(rng.integers(2, MOST_WAITING + 1)), seed=int(rng.integers(1 << 30))))
     pending = replace(pending, waited_s=np.sort(rng.uniform(0.0, 0.9 * LC_FIRST_S, len(pending)))[::-1].copy())
     busy = busy_snapshot(fleet, seed=int(rng.integers(1 << 30)))
-    room = busy.lc_requests + busy.be_requests + pending.requests.sum(axis=1)[:, None] + 1.0
-    question = PlacementQuestion(pending=pending, snapshot=replace(busy, allocatable=np.maximum(busy.allocatable, room)))
+    wanted = busy.lc_requests + busy.be_requests + pending.requests.sum(axis=1)[:, None] + 1.0
+    question = PlacementQuestion(pending=pending, snapshot=replace(busy, allocatable=np.maximum(busy.allocatable, wanted)))
     mine, read = int(rng.integers(len(pending))), _read_of(question, rng)
     tenant, asked = int(read.tenant[mine]), pending.requests[:, mine]
     books, key = _holdings(question, asked, rng), RequestKey(1, int(pending.request_id[mine]))

@@ -15,7 +15,7 @@ from typing import Any
 
 from tango.bootstrap.clock import SystemClock
 from tango.control.answer_margin import AnswerMargin
-from tango.control.candidates import Sampling
+from tango.control.candidates import WeighingRate
 from tango.control.dispatch_lc import LcDeciders, LcDispatch, LocalStart
 from tango.control.execute_lc import InstanceDirectory, InstanceReach, LcExecutor
 from tango.control.fleet_view import FleetView
@@ -106,7 +106,7 @@ class ClusterWorker:
             else None,
             lease_s=settings.lease.dispatch_s,
             tracing=tracing,
-            sampling=Sampling(settings.explain),
+            sampling=WeighingRate(settings.explain),
         )
         keeper = Keeper(
             journal=journal,

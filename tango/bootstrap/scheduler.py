@@ -14,7 +14,7 @@ from tango.control.be_deciders import BeDeciders, Registry
 from tango.control.be_evictions import BeEvictions
 from tango.control.be_tracing import BeTracing
 from tango.control.cancel_run import CancelSweep
-from tango.control.candidates import Forgetting, Sampling
+from tango.control.candidates import Forgetting, WeighingRate
 from tango.control.figures_apart import Computing, FiguresApart
 from tango.control.fleet_view import FleetView
 from tango.control.jobs import Jobs
@@ -96,7 +96,7 @@ class Scheduler:
                 home_only=home_only,
                 monotonic=time.monotonic,
             ),
-            sampling=Sampling(settings.explain),
+            sampling=WeighingRate(settings.explain),
             tracing=BeTracing(spans, here.requests, here.run_facts.info) if spans.is_on else None,
         )
         self.reassurance = ReassuranceRounds(

@@ -1,6 +1,6 @@
 """Candidates of decisions: which requests of a decision are weighed once more, and what is kept of that.
 
-    decision made ─► Sampling: how many may be weighed ─► weighed_be, weighed_lc ─► told ─► JSON in the decision's record
+    decision made ─► WeighingRate: how many may be weighed ─► weighed_be, weighed_lc ─► told ─► JSON in the decision's record
 
 Nothing here may cost a request anything: an error is logged, and the decision has no candidates.
 """
@@ -37,7 +37,7 @@ SAVED_UP_S = 5.0
 """Seconds for which what is not used of the rate is saved up: a burst after a quiet time is kept whole."""
 
 
-class Sampling:
+class WeighingRate:
     """Lets so many requests a second be weighed, and no more. Thread-safe."""
 
     def __init__(self, settings: ExplainSettings, *, monotonic: Callable[[], float] = time.monotonic) -> None:

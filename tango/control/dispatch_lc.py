@@ -16,7 +16,7 @@ from typing import Protocol
 import numpy as np
 import structlog
 
-from tango.control.candidates import MOST_A_DECISION, DecidedLc, Sampling, lc_candidates
+from tango.control.candidates import MOST_A_DECISION, DecidedLc, WeighingRate, lc_candidates
 from tango.control.fleet_view import FleetView
 from tango.control.lc_tracing import LcTracing
 from tango.control.left_waiting import lc_left_waiting
@@ -86,7 +86,7 @@ class LcDispatch:
     """Seconds from the record of a dispatch until a request whose execution nobody has begun is released again."""
     tracing: LcTracing | None = None
     """Makes the spans of what is dispatched; None: nobody wants any."""
-    sampling: Sampling | None = None
+    sampling: WeighingRate | None = None
     """Of how many requests the candidates are kept; None: of none."""
 
     def dispatch(self, run_id: int, cluster: str, request_ids: Sequence[int]) -> dict[str, int]:

@@ -13,7 +13,7 @@ import structlog
 from tango.control.be_deciders import BeDeciders
 from tango.control.be_tracing import BeTracing
 from tango.control.be_turns import BeTurns
-from tango.control.candidates import Sampling, be_candidates
+from tango.control.candidates import WeighingRate, be_candidates
 from tango.control.lease_holder import LeaseHolder
 from tango.control.left_waiting import be_left_waiting
 from tango.control.pressed_nodes import PressedNodes
@@ -89,7 +89,7 @@ class BePlacement:
     """Whose requests come first where there are several tenants; None: they come by age."""
     tracing: BeTracing | None = None
     """Makes the spans of placements; None: nobody wants any."""
-    sampling: Sampling | None = None
+    sampling: WeighingRate | None = None
     """Of how many requests the candidates are kept; None: of none."""
 
     def tick(self) -> dict[str, int]:

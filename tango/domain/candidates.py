@@ -64,7 +64,7 @@ class Weighing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
+class WeighedNode:
     """A node with its price."""
 
     node: str
@@ -93,7 +93,7 @@ class Weighed:
     """Nodes that could have taken it."""
     chosen: str
     """`CLUSTER/NODE`."""
-    candidates: tuple[Candidate, ...]
+    candidates: tuple[WeighedNode, ...]
     """The best first."""
     moved: str = ""
     """Why it did not go where the policy would have had it, in words; empty: it did."""
@@ -137,7 +137,7 @@ def told(
         takers=len(takers),
         chosen=str(snapshot.node_key(chosen)),
         candidates=tuple(
-            Candidate(
+            WeighedNode(
                 node=str(snapshot.node_key(n)),
                 price=_kept(price[n]),
                 parts={name: _kept(of[n]) for name, of in weighing.parts.items()},
@@ -167,8 +167,8 @@ def _as_kept(weighed: Weighed) -> dict[str, Any]:
     return found
 
 
-def _candidate(kept: Mapping[str, Any]) -> Candidate:
-    return Candidate(**{**kept, "parts": dict(kept["parts"]), "figures": dict(kept["figures"])})
+def _candidate(kept: Mapping[str, Any]) -> WeighedNode:
+    return WeighedNode(**{**kept, "parts": dict(kept["parts"]), "figures": dict(kept["figures"])})
 
 
 def why_won(weighed: Weighed) -> str:
@@ -239,7 +239,7 @@ def shown(weighed: Weighed) -> dict[str, Any]:
     }
 
 
-def _made_of(weighed: Weighed, candidate: Candidate) -> str:
+def _made_of(weighed: Weighed, candidate: WeighedNode) -> str:
     parts = [f"{name} {in_unit(weighed, amount)}" for name, amount in candidate.parts.items()]
     figures = [f"{name}: {amount:,.4g}" for name, amount in candidate.figures.items()]
     return "; ".join(filter(None, (" + ".join(parts), *figures)))
@@ -249,7 +249,7 @@ def _is_better(weighed: Weighed, one: float, other: float) -> bool:
     return one > other if weighed.highest_wins else one < other
 
 
-def _difference(weighed: Weighed, chosen: Candidate, other: Candidate) -> str:
+def _difference(weighed: Weighed, chosen: WeighedNode, other: WeighedNode) -> str:
     """The part that told most, in words; empty where prices have none, or no part speaks for the chosen node."""
     sign = -1.0 if weighed.highest_wins else 1.0
     gains = {name: sign * (other.parts[name] - amount) for name, amount in chosen.parts.items() if name in other.parts}

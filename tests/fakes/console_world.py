@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tango.console.reads import Does, Reads
-from tango.domain.candidates import SECONDS, Candidate, Weighed, shown
+from tango.domain.candidates import SECONDS, Weighed, WeighedNode, shown
 from tango.domain.identity import RequestKey
 from tango.domain.live_view import (
     BUCKET_S,
@@ -191,10 +191,10 @@ def _request(key: RequestKey) -> dict[str, Any]:
 
 
 def _weighed(key: RequestKey) -> Weighed:
-    def candidate(node: str, link_s: float, waits_s: float, refused: str = "") -> Candidate:
+    def candidate(node: str, link_s: float, waits_s: float, refused: str = "") -> WeighedNode:
         parts = {"link": link_s, "its own work": 0.05, "work already there": waits_s, "crowding": 0.0}
         figures = {"requests in flight there": round(waits_s / 0.025), "cores of its instances": 2.0}
-        return Candidate(node=node, price=sum(parts.values()), parts=parts, figures=figures, refused=refused)
+        return WeighedNode(node=node, price=sum(parts.values()), parts=parts, figures=figures, refused=refused)
 
     full = "the line to c4 carried no more of its batch within the target"
     return Weighed(

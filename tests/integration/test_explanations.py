@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from tango.bootstrap.stores import stores
 from tango.cli.main import cli
-from tango.domain.candidates import SHARE, Candidate, Weighed, written
+from tango.domain.candidates import SHARE, Weighed, WeighedNode, written
 from tango.domain.identity import NodeKey, RequestKey
 from tango.domain.lifecycle import Event, Outcome
 from tango.domain.plans import Spared
@@ -110,7 +110,7 @@ def weighed_of(run_id: int, request_id: int, chosen: str) -> Weighed:
         limit=None,
         takers=2,
         chosen=chosen,
-        candidates=(Candidate(node=chosen, price=0.25), Candidate(node="c2/c2-n1", price=0.5)),
+        candidates=(WeighedNode(node=chosen, price=0.25), WeighedNode(node="c2/c2-n1", price=0.5)),
     )
 
 

@@ -14,7 +14,7 @@ from tango.control.candidates import (
     SAVED_UP_S,
     DecidedLc,
     Forgetting,
-    Sampling,
+    WeighingRate,
     be_candidates,
     lc_candidates,
 )
@@ -43,7 +43,7 @@ def kept_of(text: str) -> tuple[Weighed, ...]:
 def test_no_more_are_weighed_than_the_rate_and_a_burst_after_a_quiet_time_is() -> None:
     """What is not used is saved up for a while, and not for ever."""
     clock = ManualClock()
-    sampling = Sampling(ExplainSettings(weighed_per_s=2.0), monotonic=clock)
+    sampling = WeighingRate(ExplainSettings(weighed_per_s=2.0), monotonic=clock)
 
     first = [sampling.take() for _ in range(5)]
     clock.now_s += 0.5
@@ -59,11 +59,11 @@ def test_no_more_are_weighed_than_the_rate_and_a_burst_after_a_quiet_time_is() -
 def test_what_was_not_weighed_after_all_is_given_back_and_a_rate_of_nothing_weighs_nothing() -> None:
     """A decision that gives nobody a node costs nothing of the rate."""
     clock = ManualClock()
-    sampling = Sampling(ExplainSettings(weighed_per_s=1.0), monotonic=clock)
+    sampling = WeighingRate(ExplainSettings(weighed_per_s=1.0), monotonic=clock)
 
     sampling.give_back(sampling.take(4))
     again = sampling.take(4)
-    off = Sampling(ExplainSettings(weighed_per_s=0.0), monotonic=clock)
+    off = WeighingRate(ExplainSettings(weighed_per_s=0.0), monotonic=clock)
 
     assert again == 4
     assert off.take() == 0

@@ -8,7 +8,7 @@ import numpy as np
 import orjson
 import pytest
 
-from tango.control.candidates import Sampling
+from tango.control.candidates import WeighingRate
 from tango.control.dispatch_lc import LcDeciders, LcDispatch, LocalStart
 from tango.control.fleet_view import FleetView, LcPolicy
 from tango.domain.candidates import read_back
@@ -89,7 +89,7 @@ def dispatch(
     request_ids: Sequence[int] = range(100),
     cluster: str = "c1",
     now_s: float = 0.0,
-    sampling: Sampling | None = None,
+    sampling: WeighingRate | None = None,
 ) -> dict[str, int]:
     """One batch, decided by c1; an exception is what asking for the policy raises."""
 
@@ -112,7 +112,7 @@ def dispatch(
 def test_a_dispatch_keeps_the_candidates_of_some_of_its_requests_as_they_were_before_it_was_counted_in(world: WorkerWorld) -> None:
     """Two of three, as the rate allows: the first is told of idle instances, whatever has been sent since."""
     run_id = world.released(WEB, WEB, WEB)
-    sampling = Sampling(ExplainSettings(weighed_per_s=0.4), monotonic=lambda: 0.0)
+    sampling = WeighingRate(ExplainSettings(weighed_per_s=0.4), monotonic=lambda: 0.0)
 
     dispatch(world, run_id, LC_RULES["dss-lc"], sampling=sampling)
 
@@ -127,7 +127,7 @@ def test_a_dispatch_keeps_the_candidates_of_some_of_its_requests_as_they_were_be
 def test_a_policy_of_others_is_dispatched_by_as_ever_and_keeps_no_candidates(world: WorkerWorld) -> None:
     """It tells no prices, and its requests use none of the rate."""
     run_id = world.released(WEB)
-    sampling = Sampling(ExplainSettings(weighed_per_s=0.2), monotonic=lambda: 0.0)
+    sampling = WeighingRate(ExplainSettings(weighed_per_s=0.2), monotonic=lambda: 0.0)
 
     dispatch(world, run_id, to_nodes(AT_HOME), sampling=sampling)
 

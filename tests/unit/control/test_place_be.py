@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tango.control.be_deciders import BeDeciders
-from tango.control.candidates import Sampling
+from tango.control.candidates import WeighingRate
 from tango.control.lease_holder import LeaseHolder
 from tango.control.place_be import LEASE as SCHEDULER
 from tango.control.place_be import BePlacement
@@ -70,7 +70,7 @@ def place(
     settings: BeSettings | None = None,
     lc_waits: Mapping[str, LcWait] | None = None,
     reasons: Any = None,
-    sampling: Sampling | None = None,
+    sampling: WeighingRate | None = None,
 ) -> dict[str, int]:
     """One cycle, under one policy for all runs or a policy a run (a plain function of the run)."""
     use_case = BePlacement(
@@ -93,7 +93,7 @@ def place(
 
 def test_a_decision_keeps_the_candidates_of_what_it_has_placed_as_far_as_the_rate_allows(world: ControlWorld) -> None:
     """The first cycle those of its two requests, and the one after it none; a cycle that places nothing uses none of the rate."""
-    sampling = Sampling(ExplainSettings(weighed_per_s=0.4), monotonic=lambda: 0.0)  # two at once
+    sampling = WeighingRate(ExplainSettings(weighed_per_s=0.4), monotonic=lambda: 0.0)  # two at once
     world.pending(HUGE)
     place(world, lambda _: place_load_greedy, sampling=sampling)
     run_id = world.pending(BATCH, BATCH)
