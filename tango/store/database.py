@@ -129,6 +129,9 @@ class Database:
         called again, as `work` of `run`, and must not write: PostgreSQL refuses that. Raises: as `run`, and what `read` raises.
         """
 
+        if getattr(self._shared, "cursor", None) is not None:
+            return read()
+
         def work(cursor: Cursor) -> T:
             cursor.execute("SET TRANSACTION READ ONLY")
             self._shared.cursor = cursor

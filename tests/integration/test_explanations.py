@@ -348,7 +348,7 @@ def test_reads_together_are_one_transaction_that_writes_nothing(database: Databa
     def instants() -> set[object]:
         return {database.rows("SELECT now()")[0][0] for _ in range(3)}
 
-    together, apart = database.together(instants), instants()
+    together, apart = database.together(lambda: database.together(instants) | instants()), instants()
     with pytest.raises(StoreError, match="read-only transaction"):
         database.together(lambda: database.execute("DELETE FROM decision"))
 
