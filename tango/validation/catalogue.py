@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tango.validation import formulas
 from tango.validation.distributions import DETERMINISTIC, EXPONENTIAL, LOGNORMAL, PARETO, WorkLaw
-from tango.validation.queueing_models import OneNode, Overloaded, QueueingModel, look_name
+from tango.validation.queueing_models import ManyNodes, OneNode, Overloaded, QueueingModel, TwoClasses, look_name
 
 TOLERANCE = 0.01
 """Half-width of an interval over the formula's value that is asked for."""
@@ -42,6 +42,8 @@ class Experiment:
     model: QueueingModel
     replications: int
     cells: tuple[FormulaCell, ...]
+    short: bool = False
+    """Part of the shortened form."""
 
 
 def experiments() -> tuple[Experiment, ...]:
@@ -51,6 +53,9 @@ def experiments() -> tuple[Experiment, ...]:
         *_in_proportion(),
         *_in_turn(),
         *_littles_law(),
+        *_choices(),
+        *_bulletin_board(),
+        *_two_classes(),
         *_transient(),
     )
 
@@ -60,9 +65,28 @@ def _tolerance(load: float) -> float:
 
 
 SHARED: tuple[tuple[int, float, WorkLaw, int, int], ...] = (
-    (1, 0.5, EXPONENTIAL, 24, 20_000),
-    (4, 0.7, DETERMINISTIC, 20, 25_000),
-    (16, 0.8, PARETO, 16, 20_000),
+    *((1, 0.5, work, 24, 20_000) for work in (EXPONENTIAL, DETERMINISTIC, PARETO)),
+    (1, 0.5, LOGNORMAL, 40, 60_000),
+    (1, 0.7, EXPONENTIAL, 50, 40_000),
+    (1, 0.7, DETERMINISTIC, 40, 40_000),
+    (1, 0.7, LOGNORMAL, 100, 80_000),
+    (1, 0.7, PARETO, 40, 40_000),
+    (1, 0.8, EXPONENTIAL, 120, 60_000),
+    *((4, 0.7, work, 20, 25_000) for work in (DETERMINISTIC, PARETO)),
+    (4, 0.7, EXPONENTIAL, 30, 30_000),
+    (4, 0.7, LOGNORMAL, 40, 50_000),
+    (4, 0.8, EXPONENTIAL, 60, 60_000),
+    (4, 0.8, DETERMINISTIC, 40, 40_000),
+    (4, 0.8, LOGNORMAL, 80, 100_000),
+    (4, 0.8, PARETO, 80, 50_000),
+    (4, 0.9, EXPONENTIAL, 240, 80_000),
+    (4, 0.9, DETERMINISTIC, 160, 60_000),
+    (16, 0.8, EXPONENTIAL, 24, 30_000),
+    *((16, 0.8, work, 16, 20_000) for work in (DETERMINISTIC, PARETO)),
+    (16, 0.8, LOGNORMAL, 24, 50_000),
+    (16, 0.9, EXPONENTIAL, 60, 70_000),
+    (16, 0.9, DETERMINISTIC, 60, 70_000),
+    (16, 0.95, EXPONENTIAL, 150, 100_000),
 )
 """(cores, load, work, replications, requests of each): the heavier the load and the tail, the more."""
 
@@ -84,6 +108,7 @@ def _shared_cores() -> list[Experiment]:
                     tolerance=_tolerance(load),
                 ),
             ),
+            short=(cores, load, work.name) in ((1, 0.5, "exponential"), (4, 0.7, "deterministic"), (16, 0.8, "pareto")),
         )
         for cores, load, work, replications, requests in SHARED
     ]
@@ -106,14 +131,15 @@ def _in_proportion() -> list[Experiment]:
                 )
                 for figure in ("short", "long")
             ),
+            short=work is EXPONENTIAL,
         )
-        for work, replications in ((EXPONENTIAL, 24),)
+        for work, replications in ((EXPONENTIAL, 24), (LOGNORMAL, 60), (PARETO, 30))
     ]
 
 
 def _in_turn() -> list[Experiment]:
     """One node that serves requests in order of arrival, each on a core of its own."""
-    return [
+    waits = [
         Experiment(
             name=f"in turn 1 0.5 {work.text}",
             group="one node, first come first served",
@@ -127,9 +153,35 @@ def _in_turn() -> list[Experiment]:
                     expected=lambda cv=work.cv: formulas.queueing_time_one_core(0.5, cv),  # type: ignore[misc]
                 ),
             ),
+            short=work is DETERMINISTIC,
         )
-        for work, replications, requests in ((DETERMINISTIC, 24, 60_000),)
+        for work, replications, requests in ((EXPONENTIAL, 24, 40_000), (DETERMINISTIC, 24, 60_000))
     ]
+    staffed = [
+        Experiment(
+            name=f"staffing {staffing:g} {cores}",
+            group="waiting with many cores (Halfin, Whitt)",
+            model=OneNode(cores=cores, load=round(formulas.load_at_staffing(cores, staffing), 6), queue=True, requests=requests),
+            replications=replications,
+            cells=(
+                FormulaCell(
+                    figure="waited",
+                    what=f"share that waits (limit {formulas.halfin_whitt(staffing):.4f})",
+                    source="Erlang C",
+                    expected=lambda cores=cores, staffing=staffing: formulas.erlang_c(  # type: ignore[misc]
+                        cores, formulas.load_at_staffing(cores, staffing)
+                    ),
+                ),
+            ),
+        )
+        for cores, staffing, replications, requests in (
+            (25, 0.5, 40, 60_000),
+            (100, 0.5, 40, 80_000),
+            (25, 1.0, 40, 80_000),
+            (9, 2.0, 60, 80_000),
+        )
+    ]
+    return [*waits, *staffed]
 
 
 def _littles_law() -> list[Experiment]:
@@ -141,8 +193,97 @@ def _littles_law() -> list[Experiment]:
             model=model,
             replications=20,
             cells=(FormulaCell(figure="little", what="requests / (rate x sojourn)", source="Little", expected=lambda: 1.0),),
+            short=model.work is LOGNORMAL,
         )
-        for model in (OneNode(cores=4, load=0.8, work=LOGNORMAL, requests=30_000, looks=True),)
+        for model in (
+            OneNode(cores=4, load=0.8, requests=30_000, looks=True),
+            OneNode(cores=4, load=0.8, work=LOGNORMAL, requests=30_000, looks=True),
+            OneNode(cores=4, load=0.8, queue=True, requests=30_000, looks=True),
+            OneNode(cores=25, load=0.9, queue=True, requests=60_000, looks=True),
+        )
+    ]
+
+
+def _choices() -> list[Experiment]:
+    """Many nodes, each request to the least loaded of some; the formula is that of infinitely many."""
+    return [
+        Experiment(
+            name=f"choices {choices} {load:g} {work.text}",
+            group="least loaded of d at random",
+            model=ManyNodes(nodes=nodes, choices=choices, load=load, work=work, requests=requests, warm=warm),
+            replications=replications,
+            cells=(
+                FormulaCell(
+                    figure="sojourn",
+                    what="sojourn / work",
+                    source="Mitzenmacher 2001",
+                    expected=lambda choices=choices, load=load: formulas.least_of(choices, load),  # type: ignore[misc]
+                    tolerance=_tolerance(load),
+                ),
+            ),
+        )
+        for choices, load, work, nodes, replications, requests, warm in (
+            (1, 0.5, EXPONENTIAL, 1000, 10, 60_000, 0.3),
+            (2, 0.8, EXPONENTIAL, 1000, 10, 80_000, 0.3),
+            (2, 0.8, LOGNORMAL, 1000, 10, 120_000, 0.5),
+            (2, 0.9, EXPONENTIAL, 1000, 10, 120_000, 0.4),
+            (3, 0.9, EXPONENTIAL, 1000, 10, 120_000, 0.4),
+            (2, 0.99, EXPONENTIAL, 2000, 8, 1_000_000, 0.6),
+        )
+    ]
+
+
+def _bulletin_board() -> list[Experiment]:
+    """What was published last is all that is known; at a load of 0.5 and a period of ten works that is worse than 2, which is random."""
+    return [
+        Experiment(
+            name=f"board {choices} {load:g} {period:g}",
+            group="stale state (bulletin board)",
+            model=ManyNodes(nodes=400, choices=choices, load=load, period=period, requests=requests, warm=0.25),
+            replications=10,
+            cells=(
+                FormulaCell(
+                    figure="sojourn",
+                    what="sojourn / work",
+                    source="Mitzenmacher 2000",
+                    expected=lambda choices=choices, load=load, period=period: formulas.with_bulletin_board(  # type: ignore[misc]
+                        choices, load, period
+                    ),
+                ),
+            ),
+        )
+        for choices, load, period, requests in (
+            (2, 0.5, 1.0, 12_000),
+            (2, 0.5, 10.0, 16_000),
+            (2, 0.8, 2.0, 24_000),
+        )
+    ]
+
+
+def _two_classes() -> list[Experiment]:
+    """LC goes before BE on a core, and preempts it."""
+    return [
+        Experiment(
+            name=f"classes {first:g} {second:g}",
+            group="LC before BE, preemptive",
+            model=TwoClasses(first=first, second=second, requests=12_000),
+            replications=replications,
+            cells=(
+                FormulaCell(
+                    figure="lc",
+                    what="LC sojourn / work",
+                    source="Kleinrock",
+                    expected=lambda first=first: formulas.preemptive_first(first),  # type: ignore[misc]
+                ),
+                FormulaCell(
+                    figure="be",
+                    what="BE sojourn / work",
+                    source="Kleinrock",
+                    expected=lambda first=first, second=second: formulas.preemptive_second(first, second),  # type: ignore[misc]
+                ),
+            ),
+        )
+        for first, second, replications in ((0.3, 0.3, 30), (0.5, 0.2, 40))
     ]
 
 
@@ -164,5 +305,6 @@ def _transient() -> list[Experiment]:
                 )
                 for at in looks
             ),
+            short=True,
         )
     ]

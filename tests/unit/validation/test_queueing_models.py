@@ -159,3 +159,5 @@ def test_the_catalogue_has_each_experiment_once_and_enough_replications_for_its_
 
     assert len(names) == len(set(names))
     assert min(one.replications for one in everything) >= 7
+    assert sum(len(one.cells) for one in everything) >= 50
+    assert {one.group for one in everything if one.short} >= {"one node, cores shared", "through an overload (fluid limit)"}
