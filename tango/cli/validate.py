@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from tango.cli.bounds import Whole
+from tango.cli.bounds import Real, Whole
 from tango.cli.output import ListColumn, output_option, print_rows, say
 from tango.cli.progress import progress, slow_start
 from tango.cli.simulate import COMPILING
@@ -14,7 +15,9 @@ from tango.domain.near_names import near_name
 from tango.errors import TangoError, UsageError
 
 if TYPE_CHECKING:
+    from tango.bench.theory import LiveResult
     from tango.validation.catalogue import Experiment
+    from tango.validation.execution import Result
 
 
 def _signed(value: float) -> str:
@@ -44,11 +47,12 @@ COLUMNS = (
 @click.command()
 @click.argument("words", metavar="[GROUP]...", nargs=-1)
 @click.option("--short", is_flag=True, help="A few cheap cells of each kind, in under a minute.")
+@click.option("--live", "live_s", type=Real(60, 7200), metavar="SECONDS", help="Instead: some cells on a live stack, for so long.")
 @click.option("--seed", type=Whole(min=0), default=1, show_default=True, help="Draws arrivals, works and choices.")
 @click.option("-j", "--jobs", type=Whole(min=1), default=1, show_default=True, help="Processes.")
 @output_option(formats=("table", "wide", "json", "yaml", "csv"))
-def validate(words: tuple[str, ...], short: bool, seed: int, jobs: int, output: str) -> None:
-    """Compare what the simulator's engine gives with what queueing theory says, cell by cell.
+def validate(words: tuple[str, ...], short: bool, live_s: float | None, seed: int, jobs: int, output: str) -> None:
+    """Compare what the simulator's engine gives, or a live stack, with what queueing theory says, cell by cell.
 
     Each cell has a 99 % interval from independent replications. `holds`: the interval has the formula's value in it and is as narrow as was
     asked for; `close`: it lies wholly within that of the value. Exit status 1 where a cell is neither. GROUP is a part of a group's name,
@@ -58,9 +62,16 @@ def validate(words: tuple[str, ...], short: bool, seed: int, jobs: int, output: 
         tango validate --short                # under a minute
         tango validate -j 2                   # all of it, twenty minutes on two cores
         tango validate stale -o json
+        tango validate --live 180             # a stack of its own, three minutes of requests
     """
+    if live_s is not None:
+        if words or short:
+            raise UsageError("--live has cells of its own; leave GROUP and --short out")
+        from tango.bench.theory import measure
+
+        _show(measure(seconds=live_s, seed=seed, told=say), output)
+        return
     from tango.sim.warm import warm_up
-    from tango.validation.estimates import AGREE
     from tango.validation.execution import run_experiments
 
     chosen = _chosen(words, short)
@@ -72,6 +83,13 @@ def validate(words: tuple[str, ...], short: bool, seed: int, jobs: int, output: 
         warm_up()
         moving()
         results = run_experiments(chosen, seed=seed, processes=jobs, done=done)
+    _show(results, output)
+
+
+def _show(results: Sequence[Result] | Sequence[LiveResult], output: str) -> None:
+    """The table. Raises: TangoError where a cell does not agree."""
+    from tango.validation.estimates import AGREE
+
     rows: list[dict[str, Any]] = [{name: getattr(result, name) for name in result.__dataclass_fields__} for result in results]
     print_rows(rows, COLUMNS, output)
     wrong = [result for result in results if result.verdict not in AGREE]

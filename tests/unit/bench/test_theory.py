@@ -1,0 +1,71 @@
+"""What the requests of a live run say of a queueing model. A run itself is in the long suite."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import numpy as np
+import pytest
+
+from tango.bench.theory import BATCH_S, MODELS, LiveModel, Served, compared
+from tango.validation import formulas
+from tango.validation.distributions import DETERMINISTIC, EXPONENTIAL
+from tango.validation.estimates import Agreement
+from tests.commands import run_tango
+
+BEGINS = tuple(5.0 + BATCH_S * k for k in range(6))
+
+
+def served(model: LiveModel, times: float, rng: np.random.Generator) -> Served:
+    """Poisson arrivals whose sojourns are so many times what theory says, give or take a fifth."""
+    count = rng.poisson(model.rate_per_s * (BEGINS[-1] + BATCH_S))
+    work = model.work.drawn(rng, count)
+    expected = formulas.shared_sojourn(model.cores, model.load)
+    return Served(
+        due_s=np.sort(rng.uniform(0.0, BEGINS[-1] + BATCH_S, count)),
+        work=work,
+        sojourn=work * expected * times * rng.uniform(0.8, 1.2, count),
+    )
+
+
+@pytest.mark.parametrize(("times", "agreement"), [(1.0, Agreement.HOLDS), (1.3, Agreement.FAILS)])
+def test_a_node_that_does_as_theory_says_holds_and_another_fails(times: float, agreement: Agreement) -> None:
+    """In the mean of all, and for short and long works apart."""
+    rng = np.random.default_rng(4)
+    model = LiveModel(cores=4, load=0.7, work=EXPONENTIAL, clusters=2)
+
+    results = compared(model, [served(model, times, rng) for _ in range(model.clusters)], BEGINS)
+
+    assert [result.figure for result in results] == [
+        "sojourn / work",
+        "sojourn / work of the shortest fifth",
+        "sojourn / work of the longest fifth",
+    ]
+    assert {result.verdict for result in results} == {agreement}
+    assert {result.replications for result in results} == {len(BEGINS) * model.clusters}
+
+
+def test_requests_outside_of_the_batches_do_not_count() -> None:
+    """Those of the warm-up, and of the end, beside which nobody arrives any more. Equal works have no short and long ones."""
+    rng = np.random.default_rng(5)
+    model = LiveModel(cores=1, load=0.5, work=DETERMINISTIC, clusters=1)
+    one = served(model, 1.0, rng)
+    one.sojourn[(one.due_s < BEGINS[0]) | (one.due_s >= BEGINS[-1] + BATCH_S)] = 1e9
+
+    (result,) = compared(model, [one], BEGINS)
+
+    assert result.verdict is Agreement.HOLDS
+    assert result.requests == np.count_nonzero(one.sojourn < 1e9)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_a_live_stack_agrees_with_theory() -> None:
+    """Five minutes of requests on a stack of its own; alone on its machine, as all that measures times."""
+    done = run_tango(("validate", "--live", "300", "-o", "json"), environment=os.environ, timeout_s=800.0)
+
+    cells = json.loads(done.stdout)
+    assert done.returncode == 0, done.stderr
+    assert len({cell["model"] for cell in cells}) == len(MODELS)
+    assert "fails" not in [cell["verdict"] for cell in cells]
