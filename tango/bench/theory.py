@@ -106,7 +106,7 @@ class LiveResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Served:
+class ServedOnNode:
     """Requests of one cluster, in order of their due times; times in seconds, work and sojourn in mean works."""
 
     due_s: NDArray[np.float64]
@@ -172,7 +172,7 @@ def _trace(fleet: Fleet, seconds: float, rng: np.random.Generator) -> Trace:
     )
 
 
-def _run(stores: Stores, fleet: Fleet, trace: Trace, told: Told) -> dict[str, Served]:
+def _run(stores: Stores, fleet: Fleet, trace: Trace, told: Told) -> dict[str, ServedOnNode]:
     submission = submission_of(stores, CeleryPublisher(create_app(stores.settings)))
     order = RunOrder(trace=trace, fleet=fleet, system=SYSTEM, name="against theory", seed=1)
     run_id = submission.submit(submission.prepare(order)).run_id
@@ -201,11 +201,11 @@ def _run(stores: Stores, fleet: Fleet, trace: Trace, told: Told) -> dict[str, Se
     found = {}
     for cluster in fleet.clusters:
         due_s, work_s, served_s = figures[entered == cluster.name].T
-        found[cluster.name] = Served(due_s=due_s, work=work_s / WORK_S, sojourn=served_s / WORK_S)
+        found[cluster.name] = ServedOnNode(due_s=due_s, work=work_s / WORK_S, sojourn=served_s / WORK_S)
     return found
 
 
-def compared(model: LiveModel, clusters: list[Served], begins: Sequence[float]) -> list[LiveResult]:
+def compared(model: LiveModel, clusters: list[ServedOnNode], begins: Sequence[float]) -> list[LiveResult]:
     """The mean of all requests beside the formula and, where works differ, those of the shortest and of the longest fifth."""
     batches = [(served, (served.due_s >= begin) & (served.due_s < begin + BATCH_S)) for served in clusters for begin in begins]
     expected_count = model.rate_per_s * BATCH_S
@@ -242,5 +242,5 @@ def compared(model: LiveModel, clusters: list[Served], begins: Sequence[float]) 
     return results
 
 
-def _ratio(served: Served, of: NDArray[np.bool_]) -> float:
+def _ratio(served: ServedOnNode, of: NDArray[np.bool_]) -> float:
     return float(served.sojourn[of].sum() / served.work[of].sum())

@@ -42,6 +42,9 @@ LOOK_EVERY = 4.0
 """Mean works between two counts of the requests on a node; more often, the same ones would be counted."""
 CROWD = 10
 """Cores by whose number windows are shortened where arrivals come by the thousand."""
+COARSE = 0.25
+"""In place of a number of cores where a policy in Python is asked in every window: 25 windows in a mean work. Of a thousand nodes few get
+two requests in one, and all arrivals are rounded alike."""
 NEVER_S = 1e9
 """A target that nobody misses."""
 PLAIN = System(name="validation", lc="round-robin", be="load-greedy", sharing="static")
@@ -163,7 +166,7 @@ class ManyNodes:
         due_s = np.cumsum(gap) * WORK_S / (self.nodes * self.load)
         entry = rng.integers(clusters, size=self.requests, dtype=np.int32)
         requests = _requests(fleet, due_s, work, entry)
-        settings = _settings(1, staleness_s=self.period * WORK_S if self.period else NEVER_S)
+        settings = _settings(1, staleness_s=self.period * WORK_S) if self.period else _settings(COARSE, staleness_s=NEVER_S)
         given = Given(lc=LeastOf(self.choices, rng))
         run = simulate(fleet, requests, PLAIN, settings, given=given)
         seen = _Seen(run, requests, settings)
@@ -383,7 +386,7 @@ def _requests(
     )
 
 
-def _settings(cores: int, *, pause_s: float = PAUSE_S, staleness_s: float = PAUSE_S) -> SimulationSettings:
+def _settings(cores: float, *, pause_s: float = PAUSE_S, staleness_s: float = PAUSE_S) -> SimulationSettings:
     """Windows as short as so many cores want them, everything else out of the way."""
     return SimulationSettings(
         sim=SimSettings(

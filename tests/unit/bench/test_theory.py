@@ -8,7 +8,7 @@ import os
 import numpy as np
 import pytest
 
-from tango.bench.theory import BATCH_S, MODELS, LiveModel, Served, compared
+from tango.bench.theory import BATCH_S, MODELS, LiveModel, ServedOnNode, compared
 from tango.validation import formulas
 from tango.validation.distributions import DETERMINISTIC, EXPONENTIAL
 from tango.validation.estimates import Agreement
@@ -17,12 +17,12 @@ from tests.commands import run_tango
 BEGINS = tuple(5.0 + BATCH_S * k for k in range(6))
 
 
-def served(model: LiveModel, times: float, rng: np.random.Generator) -> Served:
+def served(model: LiveModel, times: float, rng: np.random.Generator) -> ServedOnNode:
     """Poisson arrivals whose sojourns are so many times what theory says, give or take a fifth."""
     count = rng.poisson(model.rate_per_s * (BEGINS[-1] + BATCH_S))
     work = model.work.drawn(rng, count)
     expected = formulas.shared_sojourn(model.cores, model.load)
-    return Served(
+    return ServedOnNode(
         due_s=np.sort(rng.uniform(0.0, BEGINS[-1] + BATCH_S, count)),
         work=work,
         sojourn=work * expected * times * rng.uniform(0.8, 1.2, count),
