@@ -94,12 +94,13 @@ def test_a_load_step_recovers_by_resizing_in_place(stack: LiveStack, load_step: 
 
 def test_under_burst_the_node_is_there_before_the_step_comes(stack: LiveStack, load_step: Path) -> None:
     """One resize to the whole node as the run begins, unless a run before has left it there, then no other of the limit; the step itself
-    meets its target from the start."""
+    meets its target from the start. From where it grows depends on how far the rule of the run before has shrunk it meanwhile."""
     pods = stack.rows("SELECT pod FROM instance WHERE service = 'web'")
     [(limit,)] = stack.rows("SELECT cpu_limit_millicores FROM instance WHERE service = 'web'")
     run_id = stack.submit(load_step, "--system", "tango")
     stack.ended(run_id, within_s=120.0)
-    assert _limits_raised(stack, run_id) == ([] if limit == 4000 else [(limit, 4000)])
+    raised_to = [after for _, after in _limits_raised(stack, run_id)]
+    assert raised_to == [4000] or (raised_to, limit) == ([], 4000)
     assert _qos_rate(stack, run_id, 0, CALM_S) > RECOVERED
     assert _qos_rate(stack, run_id, CALM_S, CALM_S + STEP_S) > RECOVERED
     assert stack.rows("SELECT pod FROM instance WHERE service = 'web'") == pods

@@ -69,6 +69,7 @@ class Simulated:
     events: int = 1234
     took_s: float = 0.5
     notes: tuple[str, ...] = ()
+    tenants: None = None
 
 
 def drawn_cell(seed: int, *, clusters: int = 3) -> CellResult:
