@@ -256,8 +256,8 @@ def _bulletin_board() -> list[Experiment]:
         for choices, load, period, nodes, replications, requests in (
             (2, 0.5, 1.0, 400, 10, 12_000),
             # A dispatcher knows what it has sent itself, which tells the more the longer a period is and the fewer dispatchers there are.
-            (2, 0.5, 10.0, 1000, 16, 40_000),
-            (2, 0.8, 2.0, 400, 12, 24_000),
+            (2, 0.5, 10.0, 1000, 10, 40_000),
+            (2, 0.8, 2.0, 400, 20, 24_000),
         )
     ]
 
@@ -285,7 +285,7 @@ def _two_classes() -> list[Experiment]:
                 ),
             ),
         )
-        for first, second, replications in ((0.2, 0.3, 56), (0.3, 0.3, 135))
+        for first, second, replications in ((0.2, 0.3, 80), (0.3, 0.3, 150))
     ]
 
 

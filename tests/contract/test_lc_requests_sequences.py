@@ -33,6 +33,8 @@ from tests.long import example_count
 
 SMALL = StoreSettings(chunk_rows=2)
 """Chunks so small that most calls take several transactions."""
+BY_ITS_CLOCK = ("released_at_s", "dispatched_at_s", "sent_s", "ended_at_s")
+"""Times of an attempt that each journal takes from its own clock, at which it looks as often as it has transactions."""
 
 which = st.integers(0, 6)
 ids = st.lists(which, max_size=6)
@@ -271,7 +273,9 @@ def _plain(shipment: Shipment) -> dict[str, Any]:
         "first": shipment.first,
         "last": shipment.last,
         "requests": shipment.requests,
-        "attempts": [attempt._replace(ended_at_s=0.0) for attempt in shipment.attempts],
+        "attempts": [
+            attempt._replace(**{name: getattr(attempt, name) is not None for name in BY_ITS_CLOCK}) for attempt in shipment.attempts
+        ],
         "decisions": [(decision.run_id, replace(decision.record)) for decision in shipment.decisions],
     }
 
