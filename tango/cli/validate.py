@@ -62,7 +62,7 @@ def validate(words: tuple[str, ...], short: bool, live_s: float | None, seed: in
         tango validate --short                # under a minute
         tango validate -j 2                   # all of it, twenty minutes on two cores
         tango validate stale -o json
-        tango validate --live 180             # a stack of its own, three minutes of requests
+        tango validate --live 600             # a stack of its own, ten minutes of requests
     """
     if live_s is not None:
         if words or short:

@@ -31,7 +31,7 @@ def served(model: LiveModel, times: float, rng: np.random.Generator) -> ServedOn
 
 @pytest.mark.parametrize(("times", "agreement"), [(1.0, Agreement.HOLDS), (1.3, Agreement.FAILS)])
 def test_a_node_that_does_as_theory_says_holds_and_another_fails(times: float, agreement: Agreement) -> None:
-    """In the mean of all, and for short and long works apart."""
+    """In the mean of all, and of the longest works."""
     rng = np.random.default_rng(4)
     model = LiveModel(cores=4, load=0.7, work=EXPONENTIAL, clusters=2)
 
@@ -39,7 +39,6 @@ def test_a_node_that_does_as_theory_says_holds_and_another_fails(times: float, a
 
     assert [result.figure for result in results] == [
         "sojourn / work",
-        "sojourn / work of the shortest fifth",
         "sojourn / work of the longest fifth",
     ]
     assert {result.verdict for result in results} == {agreement}
@@ -60,10 +59,10 @@ def test_requests_outside_of_the_batches_do_not_count() -> None:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1200)
 def test_a_live_stack_agrees_with_theory() -> None:
-    """Five minutes of requests on a stack of its own; alone on its machine, as all that measures times."""
-    done = run_tango(("validate", "--live", "300", "-o", "json"), environment=os.environ, timeout_s=800.0)
+    """Ten minutes of requests on a stack of its own; alone on its machine, as all that measures times."""
+    done = run_tango(("validate", "--live", "600", "-o", "json"), environment=os.environ, timeout_s=1100.0)
 
     cells = json.loads(done.stdout)
     assert done.returncode == 0, done.stderr
