@@ -37,7 +37,7 @@ from tango.report.tables import is_saturated
 from tango.store.run_lists import RunFilter
 from tango.validation import formulas
 from tango.validation.distributions import DETERMINISTIC, EXPONENTIAL, PARETO, WorkLaw
-from tango.validation.estimates import Agreement, estimate, verdict
+from tango.validation.estimates import ComparedFigure, estimate, verdict
 from workers.app import create_app
 from workers.publisher import CeleryPublisher
 
@@ -85,27 +85,6 @@ MODELS = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LiveResult:
-    """One cell of the table, as `tango.validation.execution.Result` has it."""
-
-    group: str
-    model: str
-    figure: str
-    source: str
-    expected: float
-    measured: float
-    low: float
-    high: float
-    """Ends of the 99 % interval."""
-    error: float
-    half_width: float
-    tolerance: float
-    verdict: Agreement
-    replications: int
-    requests: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ServedOnNode:
     """Requests of one cluster, in order of their due times; times in seconds, work and sojourn in mean works."""
 
@@ -114,7 +93,7 @@ class ServedOnNode:
     sojourn: NDArray[np.float64]
 
 
-def measure(*, seconds: float = 180.0, seed: int = 1, told: Told = print) -> list[LiveResult]:
+def measure(*, seconds: float = 180.0, seed: int = 1, told: Told = print) -> list[ComparedFigure]:
     """Draw `seconds` of requests for all models at once, run them live and compare.
 
     It starts a stack of its own in a temporary folder and touches no other. Raises: TangoError if the run does not end, if a request of it
@@ -133,7 +112,7 @@ def measure(*, seconds: float = 180.0, seed: int = 1, told: Told = print) -> lis
 
 
 def _fleet_yaml() -> str:
-    """A cluster of one node for each replication of each model, with instances as large as the largest of them."""
+    """Clusters of one node, some for each model. Each has instances of all services, and only that of its own model is called."""
     services = [
         f"    - {{name: m{m}, class: lc, cpu_work_s: {WORK_S}, memory_mib: 1, target_ms: 60000, instance_memory_mib: 4096, "
         f"cpu_request_millicores: 1, cpu_limit_millicores: {1000 * model.cores}}}"
@@ -205,7 +184,7 @@ def _run(stores: Stores, fleet: Fleet, trace: Trace, told: Told) -> dict[str, Se
     return found
 
 
-def compared(model: LiveModel, clusters: list[ServedOnNode], begins: Sequence[float]) -> list[LiveResult]:
+def compared(model: LiveModel, clusters: list[ServedOnNode], begins: Sequence[float]) -> list[ComparedFigure]:
     """The mean of all requests beside the formula and, where works differ, that of the longest fifth.
 
     Not of the shortest: their works are some milliseconds, and so late a process is woken whose clock says when they end.
@@ -225,7 +204,7 @@ def compared(model: LiveModel, clusters: list[ServedOnNode], begins: Sequence[fl
         values = np.array([_ratio(served, inside & of(served.work)) for served, inside in batches])
         found = estimate(values, controls)
         results.append(
-            LiveResult(
+            ComparedFigure(
                 group="live stack",
                 model=model.text,
                 figure=f"sojourn / work{words}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +16,8 @@ from tango.domain.near_names import near_name
 from tango.errors import TangoError, UsageError
 
 if TYPE_CHECKING:
-    from tango.bench.theory import LiveResult
     from tango.validation.catalogue import Experiment
-    from tango.validation.execution import Result
+    from tango.validation.estimates import ComparedFigure
 
 
 def _signed(value: float) -> str:
@@ -86,11 +86,13 @@ def validate(words: tuple[str, ...], short: bool, live_s: float | None, seed: in
     _show(results, output)
 
 
-def _show(results: Sequence[Result] | Sequence[LiveResult], output: str) -> None:
+def _show(results: Sequence[ComparedFigure], output: str) -> None:
     """The table. Raises: TangoError where a cell does not agree."""
     from tango.validation.estimates import AGREE
 
-    rows: list[dict[str, Any]] = [{name: getattr(result, name) for name in result.__dataclass_fields__} for result in results]
+    rows: list[dict[str, Any]] = [
+        {field.name: getattr(result, field.name) for field in dataclasses.fields(result)} for result in results
+    ]
     print_rows(rows, COLUMNS, output)
     wrong = [result for result in results if result.verdict not in AGREE]
     say(

@@ -82,3 +82,29 @@ def verdict(found: Estimate, expected: float, tolerance: float) -> Agreement:
     if expected - allowed <= found.low and found.high <= expected + allowed:
         return Agreement.CLOSE
     return Agreement.UNPROVEN if holds else Agreement.FAILS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparedFigure:
+    """One cell of the table of `tango validate`: a figure of a model, simulated or live, beside its formula."""
+
+    group: str
+    model: str
+    figure: str
+    source: str
+    """Whose formula it is."""
+    expected: float
+    """By the formula."""
+    measured: float
+    low: float
+    high: float
+    """Ends of the 99 % interval."""
+    error: float
+    """(measured - expected) / expected."""
+    half_width: float
+    """Of the interval, over expected."""
+    tolerance: float
+    verdict: Agreement
+    replications: int
+    requests: int
+    """Of all replications together."""

@@ -12,36 +12,17 @@ import numpy as np
 
 from tango.experiments.processes import process_pool, uninterrupted
 from tango.validation.catalogue import Experiment, experiments
-from tango.validation.estimates import Agreement, estimate, verdict
+from tango.validation.estimates import Agreement, ComparedFigure, estimate, verdict
 
 MOST_WORK_OFF = 1e-9
 """Share of the work that may be missing or too much: some thousand roundings."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
-    """One cell of the table."""
+class Result(ComparedFigure):
+    """One cell of an experiment, with what was looked at beside it."""
 
     experiment: str
-    group: str
-    model: str
-    figure: str
-    source: str
-    expected: float
-    """By the formula."""
-    measured: float
-    low: float
-    high: float
-    """Ends of the 99 % interval."""
-    error: float
-    """(measured - expected) / expected."""
-    half_width: float
-    """Of the interval, over expected."""
-    tolerance: float
-    verdict: Agreement
-    replications: int
-    requests: int
-    """Of all replications together."""
     work_off: float
     """Greatest relative difference between work done and work brought."""
     count_off: int
