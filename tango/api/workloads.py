@@ -26,12 +26,16 @@ def workload(
     be_from_s: float | None = None,
     resample: bool = True,
     hotspots: Hotspots | None = None,
+    map: str = "",
+    be_map: str = "",
 ) -> Workload:
     """What requests are drawn from, seed by seed: one source for both classes, or with `be_source` one for each.
 
     `load` is offered CPU work over the fleet's CPU (None: 0.8 for patterns, as recorded for files), `lc_load_share` LC's part of it;
     `duration_s` seconds of arrivals (None: 600 for patterns, all of the files). `from_s` and `be_from_s` begin within the files. With
     `resample` a seed draws blocks of the files' arrivals anew; without it they are as recorded, and a seed draws what the files leave open.
+    A `map` reads files of no known format: Tango's columns as expressions over theirs, as `read_trace` takes it; `be_map` is that of
+    `be_source`.
     Raises: UsageError for a source that is neither pattern nor file and for values that cannot be; BadRows for files with bad rows.
     """
     return workload_of(
@@ -44,6 +48,8 @@ def workload(
         resample=resample,
         lc_load_share=lc_load_share,
         hotspots=hotspots,
+        lc_map=map,
+        be_map=be_map,
     )
 
 

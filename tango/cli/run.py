@@ -20,7 +20,7 @@ from tango.cli.output import OUTPUTS, ListColumn, duration, instant, output_opti
 from tango.cli.progress import RunProgress, spinner
 from tango.cli.publishing import publisher
 from tango.cli.tenant_names import TenantName
-from tango.cli.trace_files import require_other_file, say_notes, selection_of
+from tango.cli.trace_files import map_of, map_option, require_other_file, say_notes, selection_of
 from tango.cli.workloads import named_system, part_options
 from tango.domain.near_names import near_name
 from tango.domain.runs import RunStatus
@@ -154,6 +154,7 @@ def run() -> None:
 @click.option("--lc-work-s", type=Real(), default=None, help="Bring the mean LC work to this.")
 @click.option("--be-work-s", type=Real(), default=None, help="Bring the mean BE work to this.")
 @click.option("--format", "trace_format", default=None, help="Trace format; default: found by looking.")
+@map_option(of="TRACE")
 @click.option("--skip-bad", type=click.Path(path_type=Path), default=None, help="Take good rows, write bad ones with reasons here.")
 @click.option("--no-reassure", is_flag=True, help="Leave LC instances at their declared size.")
 @click.option("--follow", is_flag=True, help="Show progress until the run is done, then its figures.")
@@ -177,13 +178,14 @@ def submit(trace: tuple[Path, ...], **options: Any) -> int:
         tango run submit demo.csv --be place.py:near_home         # a policy of your own decides
         tango run submit demo.csv --wait --min-qos 0.95 -o json   # for scripts: exits with 1 below that
         tango run submit demo.csv --dry-run                       # does it fit this stack?
+        tango run submit calls.csv --map "arrival_s=t_ms / 1000,class='lc'"   # any table
     """
     from tango.fleets import load_fleet
 
     system = named_system(options["system_name"], options)  # an unknown name is refused before the trace is read
     stores = _stores()  # as is a stack that is not there
     fleet = load_fleet(options["fleet_name"]) if options["fleet_name"] else stores.fleet.in_force()
-    reading = _read(trace, fleet, options["trace_format"], options["skip_bad"])
+    reading = _read(trace, fleet, options)
     order = order_of(reading, fleet, {**options, "system_name": system.name})
     if options["dry_run"]:
         _would_submit(order)
@@ -201,14 +203,15 @@ def submit(trace: tuple[Path, ...], **options: Any) -> int:
     )
 
 
-def _read(trace: Sequence[Path], fleet: Fleet, trace_format: str | None, skip_bad: Path | None) -> Reading:
+def _read(trace: Sequence[Path], fleet: Fleet, options: Mapping[str, Any]) -> Reading:
     """The trace; with `skip_bad`, its bad rows are written there instead of being refused."""
     from tango.traces.reading import read_trace
 
+    skip_bad = options["skip_bad"]
     if skip_bad is not None:
         require_other_file(skip_bad, trace)
     with spinner("reading the trace"):
-        reading = read_trace(trace, format=trace_format, skip_bad=skip_bad is not None, fleet=fleet)
+        reading = read_trace(trace, format=options["trace_format"], map=map_of(options), skip_bad=skip_bad is not None, fleet=fleet)
     if skip_bad is not None:
         reading.refusals.write(skip_bad)
         click.echo(f"{len(reading.refusals)} bad rows written to {skip_bad}, {reading.rows} good rows taken", err=True)

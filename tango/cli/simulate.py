@@ -89,6 +89,7 @@ def simulate(
         tango simulate my.csv --fleet my-fleet.yaml --system load-greedy
         tango simulate p3 --lc dss-lc --be load-greedy --sharing ceres      # any mix of parts
         tango simulate teams.csv --tenants tenants.yaml                     # what each tenant gets
+        tango simulate calls.csv --map "arrival_s=t_ms / 1000,class='lc'"   # any table (docs/traces.md)
     """
     from tango.fleets import load_tenants
 

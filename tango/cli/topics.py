@@ -157,10 +157,11 @@ A policy of your own is a function in a file, wherever a policy is named:
                 "workload": "where the requests of a comparison come from, and at which load",
             },
             text="""
-Google 2011 and 2019, Alibaba 2018, Azure LLM 2023 and Tango's own CSV and Parquet
-are read as they are; what the file leaves open is drawn by --seed.
+Traces of Google, Alibaba, Azure and the World Cup, and Tango's own CSV and Parquet are
+read as they are, any other table by --map; what a file leaves open is drawn by --seed.
 
     tango trace info trace.csv
+    tango trace info calls.csv --map "arrival_s=t_ms / 1000,class='lc'"
     tango trace generate p3 --rate 50 --duration 60 --out trace.csv
     tango trace convert task_events.csv.gz first20min.parquet --from 600 --to 1800
 """,

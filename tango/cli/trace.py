@@ -14,7 +14,7 @@ from tango.cli.bounds import Real, Whole
 from tango.cli.confirm import force_option, require_free
 from tango.cli.output import output_option, print_mapping, say
 from tango.cli.progress import progress
-from tango.cli.trace_files import require_other_file, say_notes, selection_of
+from tango.cli.trace_files import map_of, map_option, require_other_file, say_notes, selection_of
 from tango.domain.fleet import Fleet
 from tango.domain.services import ServiceClass
 from tango.domain.trace import Trace
@@ -77,17 +77,19 @@ def trace() -> None:
 @trace.command()
 @click.argument("files", nargs=-1, required=True, shell_complete=names.TRACES)
 @_format
+@map_option()
 @_skip_bad
 @_fleet
 @output_option()
-def info(files: tuple[str, ...], format_: str | None, skip_bad: Path | None, fleet: str | None, output: str) -> None:
+def info(files: tuple[str, ...], output: str, **options: Any) -> None:
     """Count the requests of a trace. FILES are parts of one trace; globs in quotes are expanded.
 
     \b
         tango trace info trace.csv
         tango trace info "part-?.csv.gz" --fleet testbed
+        tango trace info calls.parquet --map "arrival_s=start_ms / 1000,cpu_work_s=length_ms / 1000"
     """
-    reading = _read(files, format_, skip_bad, fleet)
+    reading = _read(files, options)
     _show(reading, output)
 
 
@@ -95,6 +97,7 @@ def info(files: tuple[str, ...], format_: str | None, skip_bad: Path | None, fle
 @click.argument("files", nargs=-1, required=True, shell_complete=names.TRACES)
 @click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
 @_format
+@map_option()
 @_skip_bad
 @click.option(
     "--from", "from_s", type=Real(), default=0.0, metavar="S", help="Drop arrivals before this trace second, which becomes zero."
@@ -121,11 +124,12 @@ def convert(files: tuple[str, ...], out: Path, output: str, **options: Any) -> N
     \b
         tango trace convert task_events.csv.gz first20min.parquet --from 600 --to 1800 --be-work-s 3
         tango trace convert trace.csv tenth.csv --thin 0.1
+        tango trace convert jobs.csv jobs.parquet --map "arrival_s=seconds(created),class='be',cpu_work_s=cores * hours * 3600"
     """
     _check_ending(out)
     require_other_file(out, files)
     require_free(out, options["force"])
-    reading = _read(files, options["format_"], options["skip_bad"], options["fleet"])
+    reading = _read(files, options)
     changed = selection_of(options).of(reading.content, seed=options["seed"])
     forgotten = options["names"]
     changed = forget(changed, services="service" in forgotten, clusters="cluster" in forgotten, tenants="tenant" in forgotten)
@@ -219,6 +223,8 @@ def generate_(pattern: str, out: Path, output: str, **options: Any) -> None:
 )
 @click.option("--be-from", "be_from_s", type=Real(), metavar="S", help="The same for BE files of their own.")
 @click.option("--as-recorded", is_flag=True, help="Keep the order of arrivals; by default the seed draws blocks of them anew.")
+@map_option(of="--lc, and of one source for both")
+@map_option("--be-map", of="--be")
 @_hotspots
 @_hotspot_factor
 @_out
@@ -238,15 +244,18 @@ def compose(lc: tuple[str, ...], be: tuple[str, ...], out: Path, output: str, **
         _refuse_given("without --load", ("lc_load_share",))
     workload = _workload(lc, be, options)
     _write_drawn(workload, load_fleet(options["fleet"]), options["seed"], out, output)
-    for source in dict.fromkeys((workload.lc, workload.be)):
-        say_notes(() if not source or is_pattern(source) else notes_of(source))
+    for source, map in dict.fromkeys(((workload.lc, workload.lc_map), (workload.be, workload.be_map))):
+        say_notes(() if not source or is_pattern(source) else notes_of(source, map))
 
 
 def _workload(lc: tuple[str, ...], be: tuple[str, ...], options: dict[str, Any]) -> Workload:
     be = one_source(lc, be)
+    lc_map, be_map = (map_of(options, name) if name in options else "" for name in ("map", "be_map"))
     return Workload(
         lc=lc,
         be=be,
+        lc_map=lc_map,
+        be_map=be_map or (lc_map if be == lc else ""),
         duration_s=options["duration"],
         load=options["load"],
         lc_load_share=options["lc_load_share"],
@@ -279,13 +288,19 @@ def _write_drawn(workload: Workload, fleet: Fleet, seed: int, out: Path, output:
     _show(Reading(made, "tango", (str(out),), len(made)), output, fleet, workload.duration_s)
 
 
-def _read(files: tuple[str, ...], format_: str | None, skip_bad: Path | None, fleet: str | None) -> Reading:
+def _read(files: tuple[str, ...], options: dict[str, Any]) -> Reading:
+    skip_bad, fleet = options["skip_bad"], options["fleet"]
     if skip_bad is not None:
         require_other_file(skip_bad, files)
     known = load_fleet(fleet) if fleet else None
     with progress("Reading trace", unit="files") as advance:
         reading = read_trace(
-            files, format=format_, skip_bad=skip_bad is not None, fleet=known, progress=lambda _, total: advance(1, total=total)
+            files,
+            format=options["format_"],
+            map=map_of(options),
+            skip_bad=skip_bad is not None,
+            fleet=known,
+            progress=lambda _, total: advance(1, total=total),
         )
     if skip_bad is not None:
         reading.refusals.write(skip_bad)

@@ -7,11 +7,31 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from tango.cli.output import say
 from tango.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tango.traces.transforms import TraceSelection
+
+
+def map_option(name: str = "--map", *, of: str = "the files") -> Callable[[Any], Any]:
+    """The option by which any table is read as a trace; several give parts of one map."""
+    return click.option(
+        name,
+        name.removeprefix("--").replace("-", "_"),
+        multiple=True,
+        metavar="COLUMN=EXPRESSION,...",
+        help=f"Read any CSV, JSON lines or Parquet: Tango's columns as expressions over those of {of}.",
+    )
+
+
+def map_of(options: Mapping[str, Any], name: str = "map") -> str:
+    """The map that the options give together; empty without any."""
+    return ",".join(options[name])
 
 
 def require_other_file(written: Path, read: Iterable[str | Path]) -> None:

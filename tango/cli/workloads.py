@@ -12,7 +12,7 @@ import click
 
 from tango.cli import names
 from tango.cli.bounds import Real, Whole
-from tango.cli.trace_files import say_notes
+from tango.cli.trace_files import map_of, map_option, say_notes
 from tango.domain.pattern_defaults import DEFAULT_DURATION_S, DEFAULT_LOAD
 from tango.errors import UsageError
 
@@ -54,6 +54,8 @@ def workload_options(function: _F) -> _F:
             ),
             click.option("--from", "from_s", type=Real(min=0), default=0.0, metavar="S", help="Begin here in the files."),
             click.option("--be-from", "be_from_s", type=Real(min=0), metavar="S", help="The same for --be-trace."),
+            map_option(of="TRACE"),
+            map_option("--be-map", of="--be-trace"),
             click.option("--hotspots", type=Whole(min=0), default=0, help="Clusters with a flash crowd; they change."),
             click.option(
                 "--hotspot-factor",
@@ -158,10 +160,12 @@ def workloads_of(traces: Sequence[str], options: Mapping[str, Any], *, resample:
         be_from_s=options["be_from_s"],
         resample=resample,
         lc_load_share=options["lc_load_share"],
+        lc_map=map_of(options),
+        be_map=map_of(options, "be_map"),
         hotspots=Hotspots(clusters=options["hotspots"], factor=options["hotspot_factor"]) if options["hotspots"] else None,
     )
-    for source in dict.fromkeys((common.lc, common.be)):
-        say_notes(() if not source or is_pattern(source) else notes_of(source))
+    for source, map in dict.fromkeys(((common.lc, common.lc_map), (common.be, common.be_map))):
+        say_notes(() if not source or is_pattern(source) else notes_of(source, map))
     return [dataclasses.replace(common, load=load) for load in options["loads"] or (common.load,)]
 
 

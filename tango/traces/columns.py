@@ -41,6 +41,8 @@ class Columns:
     line: NDArray[np.int64]
     """1-based line (CSV, JSON lines) or row (Parquet) of each row, shape (n,)."""
     by_name: dict[str, Column]
+    ignored: tuple[str, ...] = ()
+    """Columns of the file that the format does not know."""
 
     def __len__(self) -> int:
         return len(self.line)

@@ -8,7 +8,9 @@ text and converts it column by column under a mask. Both end in `columns.checked
 from __future__ import annotations
 
 import csv
+import dataclasses
 import re
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -51,26 +53,31 @@ def read_csv(content: Content, schema: Schema, refusals: Refusals) -> Columns:
     Raises: BadRows for a missing or wrong header, without which no row can be read.
     """
     names, body_at = _header(content, schema)
-    lines = _Lines(content.data, body_at, first_line=2 if schema.header else 1, names=names)
+    lines = _Lines(content.data, body_at, first_line=2 if schema.header else 1, names=names, delimiter=schema.delimiter)
     fields = [field for field in schema.fields if field.name in names]
     if names[-1] == _TRAILING:
         fields.append(Field(_TRAILING, Kind.TEXT))
     fast = _fast(lines, names, fields)
     if fast is not None:
         line = np.arange(lines.first_line, lines.first_line + lines.count, dtype=np.int64)
-        return checked(content.file, schema, line, fast, [], lines.found, refusals)
-    line, by_name, faults = _exact(content.file, lines, names, fields, refusals)
-    return checked(content.file, schema, line, by_name, faults, lines.found, refusals)
+        read = checked(content.file, schema, line, fast, [], lines.found, refusals)
+    else:
+        line, by_name, faults = _exact(content.file, lines, names, fields, refusals)
+        read = checked(content.file, schema, line, by_name, faults, lines.found, refusals)
+    return dataclasses.replace(
+        read, ignored=schema.ignored_of(names_in_first_line(content, schema.delimiter)) if schema.header else ()
+    )
 
 
 class _Lines:
     """The body of a file and the offsets of its lines, which are computed only when a refusal needs them."""
 
-    def __init__(self, data: bytes, body_at: int, *, first_line: int, names: list[str]) -> None:
+    def __init__(self, data: bytes, body_at: int, *, first_line: int, names: list[str], delimiter: str) -> None:
         self.data = data
         self.body_at = body_at
         self.first_line = first_line
         self.names = names
+        self.delimiter = delimiter
         body = len(data) - body_at
         self.count = data.count(b"\n", body_at) + (1 if body and not data.endswith(b"\n") else 0)
         self.quoted = data.find(b'"', body_at) >= 0
@@ -98,32 +105,52 @@ class _Lines:
         """A line, by its 0-based index, without its line end."""
         return self.data[self.starts[index] : self.starts[index + 1]].rstrip(b"\r\n")
 
+    def values(self, line: str) -> list[str]:
+        """The values of a line."""
+        return _values(line, self.delimiter)
+
     def found(self, line: int, column: str) -> tuple[str, str]:
         """(value of a column, whole line) as text, for messages."""
         row = self.raw(line - self.first_line).decode("utf-8", "replace")
         if column not in self.names:
             return row[:80], row
-        values = _values(row)
+        values = self.values(row)
         index = self.names.index(column)
         return (values[index].strip()[:80] if index < len(values) else ""), row
 
 
-def _values(line: str) -> list[str]:
-    """The values of one line; a line with a carriage return inside, which csv refuses, is split at commas."""
+def names_in_first_line(content: Content, delimiter: str = ",") -> list[str]:
+    """The values of the first line, which are names if it is a header, without spaces around them."""
+    return [name.strip() for name in _values(_first_line(content), delimiter)]
+
+
+def delimiter_of(content: Content) -> str:
+    """The sign between the values of a file of any origin: that of comma, semicolon, tab and bar which the first line has most of."""
+    return max(",;\t|", key=_first_line(content).count)
+
+
+def _first_line(content: Content) -> str:
+    end = content.data.find(b"\n") + 1 or len(content.data)
+    return content.data[: min(end, MAX_LINE_BYTES)].decode("utf-8", "replace").strip("\r\n")
+
+
+def _values(line: str, delimiter: str) -> list[str]:
+    """The values of one line; a line with a carriage return inside, which csv refuses, is split without regard to quotes."""
     try:
-        return next(csv.reader([line]), [])
+        return next(csv.reader([line], delimiter=delimiter), [])
     except csv.Error:
-        return line.split(",")
+        return line.split(delimiter)
 
 
 def _header(content: Content, schema: Schema) -> tuple[list[str], int]:
     """(column names in the order of the file, offset of the first row). Raises: BadRows for a wrong header.
 
-    Columns that have another name in the file stand under that of their field; a last column without a name is `_TRAILING`.
+    Columns that have another name in the file stand under that of their field; a last column without a name is `_TRAILING`. Others that
+    the schema does not have are left as they are: nothing reads them.
     """
     end = content.data.find(b"\n") + 1 or len(content.data)
-    text = content.data[: min(end, MAX_LINE_BYTES)].decode("utf-8", "replace").strip("\r\n")
-    first = [name.strip() for name in _values(text)]
+    text = _first_line(content)
+    first = names_in_first_line(content, schema.delimiter)
     if not schema.header:
         names = list(schema.names)
         return ([*names, _TRAILING] if len(first) == len(names) + 1 and first[-1] == "" else names), 0
@@ -137,13 +164,13 @@ def _header(content: Content, schema: Schema) -> tuple[list[str], int]:
     for name in needed:
         if name not in names:
             refuse(name, f"the header {text[:120]!r}", f"a header with the columns {', '.join(needed)}")
+    counts = Counter(names)
     for place, name in enumerate(names):
-        if names.count(name) > 1:
+        if counts[name] > 1 and name not in schema.names:
+            names[place] = f"{name}#{place}"  # which is read under no name, so that it may be there twice
+        elif counts[name] > 1:
             as_named = " and ".join(sorted({repr(given) for given, taken in zip(first, names, strict=True) if taken == name}))
             refuse(name, f"a column named twice ({as_named[:120]})", "each column once")
-        trails = name == _TRAILING and place == len(names) - 1
-        if name not in schema.names and not (schema.extra_columns or trails):
-            refuse(name, "an unknown column", f"one of {', '.join(schema.names)}")
     if end >= len(content.data):
         refuse("", "a header without rows", "at least one row")
     return names, end
@@ -152,7 +179,7 @@ def _header(content: Content, schema: Schema) -> tuple[list[str], int]:
 def _options(lines: _Lines, names: list[str], types: dict[str, pa.DataType]) -> dict[str, Any]:
     return {
         "parse_options": pa.csv.ParseOptions(
-            quote_char='"' if lines.quoted else False, ignore_empty_lines=False, newlines_in_values=False
+            delimiter=lines.delimiter, quote_char='"' if lines.quoted else False, ignore_empty_lines=False, newlines_in_values=False
         ),
         "convert_options": pa.csv.ConvertOptions(
             column_types=types, include_columns=list(types), null_values=[""], strings_can_be_null=True
@@ -178,7 +205,7 @@ def _fast(lines: _Lines, names: list[str], fields: list[Field]) -> dict[str, Col
 
 def _types(lines: _Lines, names: list[str], fields: list[Field]) -> dict[str, pa.DataType]:
     """By column: the type that Arrow shall convert it to. It takes times all with an offset or all without, so the first row decides."""
-    first = _values(
+    first = lines.values(
         lines.data[lines.body_at : lines.body_at + MAX_LINE_BYTES].partition(b"\n")[0].decode("utf-8", "replace").strip()
     )
     types = {field.name: field.kind.arrow for field in fields}
@@ -225,7 +252,7 @@ def _exact(
         _refuse_line(file, lines, at, f"{row.actual_columns} columns", f"{row.expected_columns} columns", refusals)
     if table.num_rows != good.sum():
         for at in map(int, np.flatnonzero(good)):
-            count = len(_values(lines.raw(at).decode("utf-8")))
+            count = len(lines.values(lines.raw(at).decode("utf-8")))
             if count != len(names):
                 good[at] = False
                 _refuse_line(file, lines, at, f"{count} columns", f"{len(names)} columns", refusals)

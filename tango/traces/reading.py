@@ -19,6 +19,7 @@ from tango.traces.columns import Columns
 from tango.traces.csv_columns import read_csv
 from tango.traces.files import Content, Form, expand, file_refused, read_content
 from tango.traces.formats import FORMATS
+from tango.traces.mapped_columns import mapped_format
 from tango.traces.rate_curve import RateCurve
 from tango.traces.refusals import REMEDY, Refusals
 from tango.traces.structured_columns import read_json_lines, read_parquet
@@ -65,6 +66,7 @@ def read_trace(
     paths: str | Path | Sequence[str | Path],
     *,
     format: str | None = None,
+    map: str = "",
     skip_bad: bool = False,
     fleet: Fleet | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -72,15 +74,18 @@ def read_trace(
     """Read one trace from files or globs (several parts are joined in order of time).
 
     With `skip_bad` good rows are taken and bad ones listed in `refusals`; otherwise any bad row refuses the whole trace. With a `fleet`,
-    rows that name a service or cluster unknown to it are bad. `progress` is called with (files read, files).
-    Raises: BadRows with file, line, column, found and expected; UsageError for an unknown format.
+    rows that name a service or cluster unknown to it are bad. `progress` is called with (files read, files). A `map` reads any table: it
+    gives Tango's own columns as expressions over the file's, such as `arrival_s=end - duration,cpu_work_s=duration` (docs/traces.md).
+    Raises: BadRows with file, line, column, found and expected; UsageError for an unknown format, or what is no map.
     """
     if format is not None and format not in FORMATS:
         raise UsageError(f"there is no trace format {format!r}{near_name(format, FORMATS)}; known formats: {', '.join(FORMATS)}")
+    if map and format is not None:
+        raise UsageError("a map makes a trace of a file of any form; leave out the format (--format)")
     files = expand([paths] if isinstance(paths, str | Path) else paths, stdin=True)
     refusals = Refusals()
     parts: list[Columns] = []
-    known = FORMATS[format] if format is not None else None
+    known = mapped_format(map) if map else FORMATS[format] if format is not None else None
     assumed = ""
     for index, path in enumerate(files):
         content = read_content(path, salvage=skip_bad)
@@ -103,10 +108,15 @@ def read_trace(
     if not len(requests):
         # Without a single request the trace is useless: raise the reasons even with `skip_bad`.
         refusals.raise_if_any(remedy="no request is left without the bad rows")
-        found = f"no arrival in {sum(map(len, parts))} good rows"
+        found = f"no arrival in {sum(len(part) for part in parts)} good rows"
         raise file_refused(str(files[0]), found, "at least one request")
-    notes = (*((assumed,) if assumed else ()), *_absences(known, content, parts, fleet), *known.notes_of(parts))
-    return Reading(requests, known.name, tuple(map(str, files)), sum(map(len, parts)), refusals, notes)
+    notes = [assumed] if assumed else []
+    notes += _ignored(known, content, parts, fleet)
+    notes += _absences(known, content, parts, fleet)
+    notes += known.notes_of(parts)
+    return Reading(
+        requests, known.name, tuple(str(file) for file in files), sum(len(part) for part in parts), refusals, tuple(notes)
+    )
 
 
 def info_of(reading: Reading) -> TraceInfo:
@@ -146,7 +156,7 @@ def recognise(content: Content) -> TraceFormat:
     expected = f"one of the formats {', '.join(FORMATS)} (a Tango file begins with the header {','.join(own_format.COLUMNS)})"
     first = f"{head.first_line[:80]!r} with {head.width or len(head.names)} columns"
     reason = BadRow(file=content.file, line=1, column="", found=first, expected=expected)
-    raise BadRows([reason], remedy="--format NAME overrides the guess")
+    raise BadRows([reason], remedy="--format NAME overrides the guess; --map makes a trace of any table")
 
 
 def _assumption(content: Content, format: TraceFormat) -> str:
@@ -154,6 +164,14 @@ def _assumption(content: Content, format: TraceFormat) -> str:
     if format.recognised(Head(content)) is Sign.SURE:
         return ""
     return f"{Path(content.file).name} is taken for {format.name} for its {format.shape}; --format NAME overrides it"
+
+
+def _ignored(format: TraceFormat, content: Content, parts: list[Columns], fleet: Fleet | None) -> list[str]:
+    """A note of the columns that were not read because the format has none of their names."""
+    known = format.schema_of(content, fleet).names
+    names = dict.fromkeys(name for part in parts for name in part.ignored)
+    told = ", ".join(name + near_name(name, known) for name in names)
+    return [f"columns that the format {format.name} does not have are ignored: {told}"] if names else []
 
 
 def _absences(format: TraceFormat, content: Content, parts: list[Columns], fleet: Fleet | None) -> list[str]:
@@ -166,6 +184,8 @@ def _absences(format: TraceFormat, content: Content, parts: list[Columns], fleet
 
 
 def _read_part(content: Content, format: TraceFormat, refusals: Refusals, fleet: Fleet | None) -> Columns:
+    if format.read_part is not None:
+        return format.read_part(content, fleet, refusals)
     schema = format.schema_of(content, fleet)
     if content.form is Form.PARQUET:
         if Form.PARQUET not in format.forms:

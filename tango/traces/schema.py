@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
@@ -109,9 +109,11 @@ class Schema:
     fields: tuple[Field, ...]
     header: bool
     extra_columns: bool = False
-    """Whether the header may have columns that are not listed; they are ignored."""
+    """Whether files of the format have other columns besides, which nobody misses; else reading says which were ignored."""
     ordered_by: str = ""
     """Column whose values must not decrease within a file; empty: rows may come in any order."""
+    delimiter: str = ","
+    """Between the values of CSV."""
     each_once: bool = False
     """Whether the values of the column `ordered_by` must be distinct within a file."""
 
@@ -119,6 +121,15 @@ class Schema:
     def names(self) -> tuple[str, ...]:
         """Column names in order."""
         return tuple(field.name for field in self.fields)
+
+    def kind_of(self, name: str) -> Kind:
+        """How the values of a column are written. Raises: KeyError."""
+        return {field.name: field.kind for field in self.fields}[name]
+
+    def ignored_of(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Which columns of a file are ignored though nobody would expect it."""
+        known = {name for field in self.fields for name in (*field.all_names, *field.path[:1], "")}
+        return () if self.extra_columns else tuple(name for name in names if name not in known)
 
     def named(self, name: str) -> Field | None:
         """The field whose column has this name; None: there is none."""

@@ -7,6 +7,7 @@ nested twenty thousand deep, and the process ends.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -26,7 +27,7 @@ from tango.traces.schema import Field, Kind, Schema
 
 _PIECE = 65_536
 """Lines of JSON whose values are Python objects at one time."""
-_UNREADABLE = (pa.ArrowException, OSError, UnicodeDecodeError)
+UNREADABLE = (pa.ArrowException, OSError, UnicodeDecodeError)
 """What Arrow raises for a file that is no whole Parquet file; the last for names of columns that are no text."""
 
 
@@ -60,7 +61,7 @@ def names_of(data: bytes) -> frozenset[str]:
     """The names of a Parquet file's columns; none where its footer cannot be read."""
     try:
         return frozenset(pa.parquet.read_schema(pa.BufferReader(data)).names)
-    except _UNREADABLE:
+    except UNREADABLE:
         return frozenset()
 
 
@@ -73,13 +74,10 @@ def read_parquet(file: str, data: bytes, schema: Schema, refusals: Refusals) -> 
         source = pa.parquet.ParquetFile(pa.BufferReader(data))
         known = {name for field in schema.fields for name in (*field.all_names, *field.path[:1])}
         names = source.schema_arrow.names
-        unknown = [name for name in names if name not in known]
-        if unknown and not schema.extra_columns:
-            raise file_refused(file, f"an unknown column {unknown[0]!r}", f"the columns {', '.join(schema.names)}")
         if twice := sorted({name for name in names if name in known and names.count(name) > 1}):
             raise file_refused(file, f"two columns {twice[0]!r}", "each column once")
         table = source.read(columns=[name for name in names if name in known])
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise file_refused(file, f"a Parquet file that cannot be read ({str(error)[:120]})", "a whole Parquet file") from error
     columns = {field.name: values for field in schema.fields if (values := _column(file, table, field)) is not None}
 
@@ -87,7 +85,8 @@ def read_parquet(file: str, data: bytes, schema: Schema, refusals: Refusals) -> 
         values = {name: _shown(values.slice(row - 1, 1)) for name, values in columns.items()}
         return ("" if values.get(column) is None else str(values.get(column))[:80]), json.dumps(values, default=str)
 
-    return _checked(file, schema, columns, np.arange(1, table.num_rows + 1), text, refusals)
+    read = _checked(file, schema, columns, np.arange(1, table.num_rows + 1), text, refusals)
+    return dataclasses.replace(read, ignored=schema.ignored_of(names))
 
 
 def _shown(value: pa.ChunkedArray) -> Any:

@@ -17,6 +17,7 @@ from tango.domain.trace import Trace
 from tango.traces.columns import Columns
 from tango.traces.files import Content, Form
 from tango.traces.rate_curve import RateCurve
+from tango.traces.refusals import Refusals
 from tango.traces.schema import Schema
 from tango.traces.structured_columns import names_of
 
@@ -50,6 +51,11 @@ class Head:
     def first_line(self) -> str:
         """The first line without its line end; bytes that are no UTF-8 are replaced."""
         return self._lines[0].decode("utf-8", "replace").strip()
+
+    def first_value(self, column: int) -> str:
+        """A value of the first line, by its column from 0; empty where there is none."""
+        values = self.first_line.split(",")
+        return values[column].strip() if column < len(values) else ""
 
     @cached_property
     def second_line(self) -> str:
@@ -125,3 +131,5 @@ class TraceFormat:
     """What a file is like that the format takes for its own with `Sign.LIKELY`."""
     notes_of: Callable[[list[Columns]], tuple[str, ...]] = no_notes
     """Warnings about the trace, for whoever reads figures made from it."""
+    read_part: Callable[[Content, Fleet | None, Refusals], Columns] | None = None
+    """Reads the good rows of a file where the columns of the file are not those of the schema; None: they are."""

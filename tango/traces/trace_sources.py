@@ -50,6 +50,8 @@ class Redraw:
     """Number of requests; None: as many as the drawn blocks hold."""
     work_s: float | None
     """Mean that known works are scaled to; None: works stay as recorded."""
+    map: str = ""
+    """Makes Tango's columns of the files'; empty: they are of a known format."""
 
     def block_rng(self) -> np.random.Generator:
         """The random generator for the blocks."""
@@ -65,30 +67,33 @@ def arrivals_of(files: tuple[str, ...], fleet: Fleet, redraw: Redraw) -> ClassAr
 
     Raises: BadRows for files with bad rows; RequestRejected if the files or the excerpt have no request of the class.
     """
-    content = content_of(files)
+    content = content_of(files, redraw.map)
     if isinstance(content, RateCurve):
         return _of_curve(content, redraw)
     return _of_trace(content, fleet, redraw)
 
 
-def content_of(files: tuple[str, ...]) -> Trace | RateCurve:
-    """The trace or rate curve in files. It is cached in the process until a file's time stamp or size changes. Raises: BadRows."""
-    return _reading(files).content
+def content_of(files: tuple[str, ...], map: str = "") -> Trace | RateCurve:
+    """The trace or rate curve in files, or what a map makes of them. It is cached in the process until a file's time stamp or size changes.
+
+    Raises: BadRows; UsageError for what is no map.
+    """
+    return _reading(files, map).content
 
 
-def notes_of(files: tuple[str, ...]) -> tuple[str, ...]:
-    """What whoever reads figures made from these files has to know of them. Raises: BadRows."""
-    return _reading(files).notes
+def notes_of(files: tuple[str, ...], map: str = "") -> tuple[str, ...]:
+    """What whoever reads figures made from these files has to know of them. Raises: as `content_of`."""
+    return _reading(files, map).notes
 
 
-def _reading(files: tuple[str, ...]) -> Reading:
+def _reading(files: tuple[str, ...], map: str) -> Reading:
     stamps = ((path, path.stat()) for path in expand(files))
-    return _read(tuple((str(path), stat.st_mtime_ns, stat.st_size) for path, stat in stamps))
+    return _read(tuple((str(path), stat.st_mtime_ns, stat.st_size) for path, stat in stamps), map)
 
 
 @lru_cache(maxsize=8)
-def _read(stamped: tuple[tuple[str, int, int], ...]) -> Reading:
-    return read_trace([Path(path) for path, _, _ in stamped])
+def _read(stamped: tuple[tuple[str, int, int], ...], map: str) -> Reading:
+    return read_trace([Path(path) for path, _, _ in stamped], map=map)
 
 
 def _of_trace(trace: Trace, fleet: Fleet, redraw: Redraw) -> ClassArrivals:

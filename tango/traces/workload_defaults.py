@@ -27,21 +27,29 @@ def workload_of(
     from_s: float = 0.0,
     be_from_s: float | None = None,
     resample: bool = True,
+    lc_map: str = "",
+    be_map: str = "",
     **further: Any,
 ) -> Workload:
     """The workload of these sources; `further` are other fields of `Workload`.
 
+    `lc_map` makes a trace of `lc`, where that is a table of no known format, and `be_map` one of `be`, where that is another.
     Without `be` the first source gives both classes, or the one that its rows have. Without `duration_s` it lasts as long as its files, the
     shorter where there are two; patterns last `DEFAULT_DURATION_S` and have the load `DEFAULT_LOAD`, files that of their rows.
     Raises: UsageError for a source that is neither pattern nor file, and values that contradict each other; BadRows for bad rows of files.
     """
     require_sources(lc + be)
-    lc, be = sources_of(lc, be)
+    alone = not be
+    lc, be = sources_of(lc, be, lc_map)
+    if be and (alone or lc == be):
+        be_map = be_map or lc_map
+    lc_map = lc_map if lc else ""
     require_beginnings(lc, be, from_s, be_from_s)
     sources = [source for source in dict.fromkeys((lc, be)) if source]
     patterns = [source for source in sources if is_pattern(source)]
     if duration_s is None:
-        duration_s = _duration_s([source for source in sources if source not in patterns], from_s)
+        maps = {be: be_map, lc: lc_map}
+        duration_s = _duration_s([(source, maps[source]) for source in sources if source not in patterns], from_s)
     return Workload(
         lc=lc,
         be=be,
@@ -50,6 +58,8 @@ def workload_of(
         from_s=from_s,
         be_from_s=be_from_s,
         resample=resample or len(patterns) == len(sources),  # patterns are drawn anew in any case
+        lc_map=lc_map,
+        be_map=be_map,
         **further,
     )
 
@@ -62,11 +72,11 @@ def require_sources(names: tuple[str, ...]) -> None:
             raise UsageError(f"{name!r} is neither a pattern ({', '.join(PATTERNS)}) nor a file")
 
 
-def sources_of(lc: tuple[str, ...], be: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def sources_of(lc: tuple[str, ...], be: tuple[str, ...], map: str = "") -> tuple[tuple[str, ...], tuple[str, ...]]:
     """(LC source, BE source). Without a BE source one trace gives both classes, or only the class that its rows have. Raises: BadRows."""
     if be or is_pattern(lc):
         return lc, one_source(lc, be) or lc
-    content = content_of(lc)
+    content = content_of(lc, map)
     if isinstance(content, RateCurve):
         return lc, ()
     has = [bool((content.service_class == int(kind)).any()) for kind in ServiceClass]
@@ -97,9 +107,9 @@ def require_beginnings(lc: tuple[str, ...], be: tuple[str, ...], from_s: float, 
         )
 
 
-def _duration_s(files: list[tuple[str, ...]], from_s: float) -> float:
-    """The length of the files, and of the shorter where LC and BE come from two: both classes must last to the end."""
-    contents = [content_of(source) for source in files]
+def _duration_s(files: list[tuple[tuple[str, ...], str]], from_s: float) -> float:
+    """The length of the files, each with its map, and of the shorter where LC and BE come from two: both classes must last to the end."""
+    contents = [content_of(source, map) for source, map in files]
     spans = [content.end_s if isinstance(content, RateCurve) else content.span_s for content in contents]
     if not spans:
         return DEFAULT_DURATION_S

@@ -25,6 +25,7 @@ from tango.domain.trace import Trace
 from tango.errors import RequestRejected, UsageError
 from tango.traces import borg_shape
 from tango.traces.class_arrivals import NONE, ClassArrivals, joined
+from tango.traces.column_map import column_map
 from tango.traces.draws import seeded
 from tango.traces.generators import MAX_REQUESTS, PATTERNS, PHASE_SPREAD, arrivals
 from tango.traces.hotspots import Hotspots, moved
@@ -58,6 +59,10 @@ class Workload:
     """Of trace files: whether the seed draws blocks of the window. False: arrivals as recorded, repeated to the end of the duration, with
     further drawn copies only if the load needs more requests. Entry clusters, services and works that the trace leaves open are drawn in
     either case."""
+    lc_map: str = ""
+    """Of LC files that are in no known format: Tango's columns as expressions over theirs (`column_map`)."""
+    be_map: str = ""
+    """The same for BE files; one source for both classes has one map."""
     hotspots: Hotspots | None = None
     phase_spread: float = PHASE_SPREAD
     """Of periodic patterns: share of a period over which the clusters' phases are spread; 0: all peak together."""
@@ -77,8 +82,16 @@ class Workload:
                 raise UsageError(f"{name} is {value:g}, expected 0 or more")
         if self.lc == self.be and self.be_from_s is not None:
             raise UsageError("be_from_s is for a BE source of its own; both classes of one source share their window")
-        for source in (self.lc, self.be):
+        for source, map in ((self.lc, self.lc_map), (self.be, self.be_map)):
             _check_source(source, has_load=self.load is not None)
+            if map and (not source or is_pattern(source)):
+                raise UsageError(
+                    f"the map {map!r} is for trace files, and the source is {', '.join(source) or 'none'}; leave it out"
+                )
+            if map:
+                column_map(map)
+        if self.lc == self.be and self.lc_map != self.be_map:
+            raise UsageError("a map of BE (--be-map) is for a BE source of its own; both classes of one source share theirs")
 
     @property
     def label(self) -> str:
@@ -91,6 +104,8 @@ class Workload:
             parts.append("from=" + ",".join(f"{begin:g}" for begin in (self.from_s, self.be_from_s) if begin is not None))
         if not self.resample:
             parts.append("as-recorded")
+        if self.lc_map or self.be_map:
+            parts.append("mapped")
         if self.hotspots:
             parts.append(f"hot={self.hotspots.clusters}x{self.hotspots.factor:g}/{self.hotspots.moves}")
         if self.phase_spread != PHASE_SPREAD:
@@ -230,6 +245,7 @@ def _arrivals(workload: Workload, fleet: Fleet, service_class: ServiceClass, wor
         blocks_of="blocks" if workload.lc == workload.be else f"{service_class.label}-blk",
         n=n,
         work_s=None if work_s is None else mean_work_s(fleet, service_class),
+        map=workload.lc_map if service_class is ServiceClass.LC else workload.be_map,
     )
     return arrivals_of(source, fleet, redraw)
 

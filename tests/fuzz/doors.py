@@ -76,10 +76,35 @@ def _trace(data: bytes, rng: random.Random, folder: Path) -> object:
 
     path = folder / "trace"
     path.write_bytes(data)
-    format_ = rng.choice(tuple(FORMATS)) if rng.random() < 0.2 else None
-    reading = read_trace(path, format=format_, skip_bad=rng.random() < 0.5)
+    map_ = rng.choice(_MAPS) if rng.random() < 0.3 else ""
+    format_ = rng.choice(tuple(FORMATS)) if not map_ and rng.random() < 0.2 else None
+    reading = read_trace(path, format=format_, map=map_, skip_bad=rng.random() < 0.5)
     reading.refusals.write(folder / "bad.csv")
     return info_of(reading)
+
+
+_MAPS = (
+    "arrival_s=arrival_s,class=class,cpu_work_s=cpu_work_s * 2,service=default(service, 'web')",
+    "arrival_s=c1 / 1e6,class='lc' if c2 == 'be' else 'be',memory_mib=abs(c3)",
+    "arrival_s=number(time) if time != '0' else 1 / number(type),class='be',cpu_work_s=resource_request.cpus",
+    "arrival_s=seconds(TIMESTAMP),cpu_work_s=max(GeneratedTokens, 1) / (ContextTokens - 374),cluster='~' + text(ContextTokens)",
+    "arrival_s=seconds(period) - log(count, 2) ** 3 // 7 % 5,service=upper(period) if count in (3, 12) and not '01' in period else ''",
+)
+_TABLE = b"t,u,name,odd name,at\n1,2.5,a,x,2026-01-01 00:00:00\n-3,,b,,2026-01-02T10:00:00Z\n7,nan,,y,\n"
+_MAPS_OF_TABLE = (
+    "arrival_s=t,class='lc' if u < 3 else 'be',service=name",
+    "arrival_s=seconds(t, 'ms') + round(default(u, 0), 2),cluster='~' + `odd name`",
+    "arrival_s=default(seconds(at), 0),service=lower(column('odd name')) + strip(name)",
+    "arrival_s=min(t, 5, abs(-t)) ** 2 // 3 % 4,cpu_work_s=sqrt(exp(t)) if t > 0 and not u != u or starts(name, 'a') else ceil(t)",
+)
+
+
+def _mapped(data: bytes, rng: random.Random, folder: Path) -> object:
+    from tango.traces import info_of, read_trace
+
+    path = folder / "table"
+    path.write_bytes(_TABLE)
+    return info_of(read_trace(path, map=data.decode("utf-8", "replace") or " ", skip_bad=rng.random() < 0.5))
 
 
 def _changed_trace(rng: random.Random, good: list[bytes]) -> bytes:
@@ -396,6 +421,7 @@ def doors(database_url: str) -> dict[str, Door]:
     """All doors by their names; results of SQL are read from this database."""
     return {
         "traces": Door(good=_traces, enter=_trace, changed=_changed_trace),
+        "maps": Door(good=lambda: [text.encode() for text in _MAPS_OF_TABLE], enter=_mapped),
         "kubeconfigs": Door(good=_kubeconfigs, odd=_odd_kubeconfigs, enter=_kubeconfig),
         "fleets": Door(good=_fleets, enter=_fleet),
         "services": Door(good=_services, enter=_service),

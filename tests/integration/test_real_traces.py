@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tango.bench.trace_reading import measure
+from tango.errors import RequestRejected
 from tango.fleets import load_fleet
 from tango.traces import info_of, read_trace
 from tango.traces.mapping import map_trace, speed_warning
@@ -87,6 +88,56 @@ def test_alibaba_2018_is_best_effort(traces_dir: Path) -> None:
     assert (trace.arrival_s[0], trace.arrival_s[-1]) == (86_207.0, 389_738.0)
     assert trace.service_class.all()
     assert np.isnan(trace.cpu_work_s).sum() >= 50
+
+
+@pytest.mark.parametrize(
+    ("file", "format", "requests", "lc"),
+    [
+        ("alibaba2017_batch_task_t0-30000s.csv.gz", "alibaba2017", 30_766, 0),
+        ("alibaba_genai2026_requests_to_nov30.csv.gz", "alibaba-genai2026", 14_279, 14_279),
+        ("alibaba_gpu2023_pods_0000-4999.csv.gz", "alibaba-gpu2023", 5_000, 2_606),
+        ("azure_functions2019_invocations_500fn_a.csv.gz", "azure-functions2019", 4_265_886, 4_265_886),
+        ("azure_functions2021_invocations_first998.csv.gz", "azure-functions2021", 998, 592),
+        ("google2011_job_events_parts000-017.csv.gz", "google2011-jobs", 20_592, 5_072),
+    ],
+)
+def test_every_file_with_arrivals_is_read(traces_dir: Path, file: str, format: str, requests: int, lc: int) -> None:
+    """Told by its content, without a bad row, with as many requests as its description counts."""
+    reading = read_trace(_real(traces_dir, file))
+    info = info_of(reading)
+
+    assert (reading.format, info.requests, info.lc, info.bad_rows) == (format, requests, lc, 0)
+
+
+def test_the_works_of_real_traces_are_those_that_are_described(traces_dir: Path) -> None:
+    """Medians: 23 s of execution, 0.25 s of invocations; batch tasks of 2017 need less than a core-hour in nine of ten cases."""
+    genai = read_trace(_real(traces_dir, "alibaba_genai2026_requests_to_nov30.csv.gz")).trace
+    functions = read_trace(_real(traces_dir, "azure_functions2021_invocations_first998.csv.gz")).trace
+    batch = read_trace(_real(traces_dir, "alibaba2017_batch_task_t0-30000s.csv.gz")).trace
+
+    assert np.nanmedian(genai.cpu_work_s) == pytest.approx(23, abs=2)
+    assert np.median(np.nan_to_num(functions.cpu_work_s)) == pytest.approx(0.25, abs=0.01)
+    assert np.nanquantile(batch.cpu_work_s, 0.9) < 3600.0
+
+
+@pytest.mark.parametrize("table", ["durations", "memory"])
+def test_a_table_of_figures_says_what_service_it_describes(traces_dir: Path, table: str) -> None:
+    """It has no arrivals, which is said, with the figures that a service of it has."""
+    with pytest.raises(RequestRejected, match=r"no arrivals: 500 .* a service of them has (cpu_work_s: 19|memory_mib: 1873)"):
+        read_trace(_real(traces_dir, f"azure_functions2019_{table}_500fn_a.csv.gz"))
+
+
+def test_a_map_reads_what_the_reader_of_the_format_reads(traces_dir: Path) -> None:
+    """The same requests, in seconds from the first: `docs/traces.md` has the expression."""
+    file = _real(traces_dir, "azure_functions2021_invocations_first998.csv.gz")
+    map = "arrival_s=end_timestamp - duration,class='lc' if duration < 1 else 'be',cpu_work_s=duration,cluster='~' + app"
+
+    mapped, read = read_trace(file, map=map).trace, read_trace(file).trace
+
+    np.testing.assert_allclose(mapped.arrival_s, read.arrival_s - read.arrival_s[0], atol=1e-9)
+    np.testing.assert_array_equal(mapped.service_class, read.service_class)
+    np.testing.assert_array_equal(mapped.cpu_work_s, read.cpu_work_s)
+    assert [mapped.clusters[c] for c in mapped.cluster] == [read.clusters[c] for c in read.cluster]
 
 
 def test_the_world_cup_s_counts_are_read_and_not_expanded(traces_dir: Path) -> None:

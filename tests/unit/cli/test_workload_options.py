@@ -28,6 +28,8 @@ def options(**changed: Any) -> dict[str, Any]:
         "duration": None,
         "from_s": 0.0,
         "be_from_s": None,
+        "map": (),
+        "be_map": (),
         "hotspots": 0,
         "hotspot_factor": 5.0,
         "lc": None,

@@ -22,8 +22,16 @@ DOCS = Path(__file__).parents[3] / "docs" / "traces.md"
 BEGINNINGS = {
     "tango": "arrival_s,class\n1.5,lc\n",
     "google2011": "600000000,,7,0,,0,u=,2,0,0.5,0.5,0.001,0\n",
+    "google2011-jobs": "600000000,,7,0,u=,2,n=,l=\n",
     "google2019": "time,type,collection_id,scheduling_class,instance_index\n1,0,7,2,0\n",
+    "alibaba2017": "6459,6524,3,4,15740,Terminated,50,0.008\n",
     "alibaba2018": "task_1,1,j_1,1,Terminated,100,200,50,0.5\n",
+    "alibaba-gpu2023": "name,cpu_milli,memory_mib,num_gpu,gpu_milli,gpu_spec,qos,pod_phase,creation_time,deletion_time,scheduled_time\n",
+    "alibaba-genai2026": "gmt_create,predict_type,predict_status,exec_time_seconds\n2024-11-15 16:57:50,TXT_2_IMG,SUCCEED,32.0\n",
+    "azure-functions2019": "HashFunction,HashApp,HashOwner,minute_1,minute_2\na,b,c,1,0\n",
+    "azure-functions2019-durations": "HashFunction,Count,Average,percentile_Average_50\na,1,2,2\n",
+    "azure-functions2019-memory": "HashApp,HashOwner,SampleCount,AverageAllocatedMb\na,b,3,4\n",
+    "azure-functions2021": "app,func,end_timestamp,duration\na,b,1.5,0.25\n",
     "azure-llm2023": "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46.6805900,374,44\n",
     "azure-llm2024": "TIMESTAMP,ContextTokens,GeneratedTokens\n2024-05-12 00:00:00+00:00,2162,5\n",
     "azure-lmm2025": "TIMESTAMP,NumImages,ContextTokens,GeneratedTokens\n2024-10-15 00:00:00.0000000,1,2162,5\n",
@@ -47,8 +55,12 @@ def content_of(text: str) -> Content:
 def test_every_file_of_a_format_has_its_line() -> None:
     """No format is written and then forgotten; names are those of the table in docs/traces.md, in its order."""
     modules = (importlib.import_module(f"tango.traces.{found.name}") for found in pkgutil.iter_modules(tango.traces.__path__))
+    kin = ("YEARS", "TABLES")
     written = {
-        known.name for module in modules for known in getattr(module, "YEARS", None) or [getattr(module, "FORMAT", None)] if known
+        known.name
+        for module in modules
+        for known in next((getattr(module, name) for name in kin if hasattr(module, name)), [getattr(module, "FORMAT", None)])
+        if known
     }
     table = re.findall(r"^\| `([\w-]+)` \|", DOCS.read_text().partition("| `--format` |")[2].partition("\n\n")[0], re.MULTILINE)
 

@@ -169,6 +169,31 @@ def test_a_column_that_figures_miss_is_told(tmp_path: Path) -> None:
     assert told in empty.notes
 
 
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_columns_that_the_format_does_not_have_are_ignored_and_told(tmp_path: Path, form: str) -> None:
+    """Also where two have one name; a name that is nearly one of the format's is told with that one."""
+    path = tmp_path / f"t.{form}"
+    if form == "csv":
+        written(path, "arrival_s,class,colour,cpu_work,colour\n0.5,lc,red,1.0,x\n1.5,be,blue,2.0,y\n")
+    else:
+        parquet(path, {"arrival_s": [0.5, 1.5], "class": ["lc", "be"], "colour": ["red", "blue"], "cpu_work": [1.0, 2.0]})
+
+    reading = read_trace(path)
+
+    assert reading.trace.arrival_s.tolist() == [0.5, 1.5]
+    (note,) = reading.notes
+    assert note.startswith("columns that the format tango does not have are ignored: colour")
+    assert "cpu_work (did you mean 'cpu_work_s'?)" in note
+
+
+def test_a_trace_of_counts_may_have_columns_besides(tmp_path: Path) -> None:
+    """In every format that is told by its header."""
+    reading = read_trace(written(tmp_path / "t.csv", "period,count,source\n1998-05-01 00:00:00,12,a\n"))
+
+    assert len(reading.trace) == 12
+    assert reading.notes == ("columns that the format worldcup98 does not have are ignored: source",)
+
+
 def test_one_column_under_two_of_its_names_is_refused(tmp_path: Path) -> None:
     """Nobody can say which of them is meant."""
     error = refused(
