@@ -21,6 +21,26 @@ def finite(value: object) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
+class Mean(NamedTuple):
+    """A mean over seeds with its 95 % interval; with one seed there is none."""
+
+    mean: float
+    low: float | None
+    high: float | None
+
+
+def mean_interval(values: Sequence[float]) -> Mean:
+    """The mean of independent values, with its interval by Student's t. Raises: ValueError for none."""
+    n = len(values)
+    if not n:
+        raise ValueError("no values, expected one at least")
+    mean = math.fsum(values) / n
+    if n == 1:
+        return Mean(mean, None, None)
+    half = t_quantile(n - 1) * math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1) / n)
+    return Mean(mean, mean - half, mean + half)
+
+
 class Paired(NamedTuple):
     """The mean difference over pairs of seeds, with its 95 % interval. With one pair there is no interval, without pairs no mean."""
 

@@ -21,6 +21,7 @@ compiles the engine, which takes about a minute. Errors are those of `tango.erro
 
 from tango.api.comparisons import SystemComparison, compare
 from tango.api.fleets import generate_fleet
+from tango.api.plans import Capacity, highest_load, plan
 from tango.api.policies import SystemChoice, nowhere, system
 from tango.api.simulations import Simulation, simulate
 from tango.api.workloads import workload
@@ -44,6 +45,7 @@ __all__ = [
     "PODS",
     "BePending",
     "BePlan",
+    "Capacity",
     "Fleet",
     "FleetSnapshot",
     "Hotspots",
@@ -60,11 +62,13 @@ __all__ = [
     "draw_requests",
     "fleet_names",
     "generate_fleet",
+    "highest_load",
     "lc_names",
     "load_fleet",
     "load_tenants",
     "map_trace",
     "nowhere",
+    "plan",
     "read_trace",
     "simulate",
     "system",

@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "live": ("tango.cli.live:live", "Choose the system that decides for what callers send."),
     "simulate": ("tango.cli.simulate:simulate", "Simulate a trace under a system on a fleet, on virtual time."),
     "compare": ("tango.cli.compare:compare", "Compare systems on the same requests, paired by seed."),
+    "plan": ("tango.cli.plan:plan", "Find how many nodes of which kind a trace needs, or what a fleet bears."),
     "validate": ("tango.cli.validate:validate", "Compare the simulator's engine with queueing theory."),
     "policy": ("tango.cli.policy:policy", "List policies, begin one of your own, and check it."),
     "tune": ("tango.cli.tune:tune", "Search the parameters of systems on training seeds."),

@@ -21,6 +21,7 @@ from tango.traces.schema import Field, Kind, Schema
 from tango.traces.trace_format import Head, Sign, TraceFormat
 
 MINUTES = 1440
+"""Of a day: a table of invocations has a column for each."""
 _DAY = re.compile(r"\.d([0-9]{2})\.")
 _HASHES = tuple(Field(name, Kind.TEXT, kept=False, in_header=False) for name in ("HashOwner", "HashApp", "HashFunction"))
 _MOST_MS, _MOST_MIB = 1e9, 1e6

@@ -11,6 +11,7 @@ import ast
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,8 +24,21 @@ from tango.traces.columns import Mask, bools
 from tango.traces.file_columns import FileColumn, Numbers, ValueKind, parsed
 from tango.traces.schema import Kind
 
-Value = FileColumn | Numbers | Mask | pa.Array | str
-"""Of an expression over n rows: a column of the file; numbers or truths, shape (n,) or (); texts, as an array or as one for all rows."""
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """Texts of n rows, as an Arrow array, or one for all of them."""
+
+    values: Any
+
+    @property
+    def one(self) -> str | None:
+        """The text that all rows have; None where each has its own."""
+        return self.values if isinstance(self.values, str) else None
+
+
+Value = FileColumn | Numbers | Mask | Texts
+"""Of an expression over n rows: a column of the file; numbers or truths, shape (n,) or (); texts."""
 
 _ARITHMETIC: Mapping[type[ast.operator], tuple[str, Callable[[Numbers, Numbers], Numbers]]] = {
     ast.Add: ("+", np.add),
@@ -109,7 +123,7 @@ class Evaluation:
             case ast.Constant(value=bool() as value):
                 return np.array(value)
             case ast.Constant(value=str() as text):
-                return text
+                return Texts(text)
             case ast.Constant(value=int() | float() as number):
                 return np.array(float(number))
             case ast.BinOp():
@@ -137,7 +151,7 @@ class Evaluation:
             left, right = self._value(node.left, where), self._value(node.right, where)
             if ValueKind.TEXT in (kind_of(left), kind_of(right)):
                 parts = (self._as_texts(left, node.left), self._as_texts(right, node.right))
-                return pc.binary_join_element_wise(*map(self._whole, parts), "")
+                return Texts(pc.binary_join_element_wise(*map(self._whole, parts), ""))
             a, b = self._as_numbers(left, node.left, where), self._as_numbers(right, node.right, where)
         else:
             a, b = self._numbers(node.left, where), self._numbers(node.right, where)
@@ -168,8 +182,8 @@ class Evaluation:
             for one in right.elts:
                 found = found | self._pair(ast.Eq(), left, one, where)
             return found
-        sought = self._value(left, where)
-        if not isinstance(sought, str):
+        sought = self._text_in_quotes(left, where)
+        if sought is None:
             raise Misused(
                 f"{self._written(left)!r} before in", f"a text in quotes, or a list in brackets after it {self._at(left)}"
             )
@@ -192,7 +206,7 @@ class Evaluation:
         kinds = {kind_of(a), kind_of(b)}
         if ValueKind.TEXT in kinds:
             texts = (self._whole(self._as_texts(a, body)), self._whole(self._as_texts(b, other)))
-            return pc.if_else(pa.array(condition), *texts)
+            return Texts(pc.if_else(pa.array(condition), *texts))
         if kinds == {ValueKind.TRUTH}:
             return np.where(condition, self._as_truths(a, body), self._as_truths(b, other))
         return np.where(condition, self._as_numbers(a, body, then), self._as_numbers(b, other, orelse))
@@ -200,18 +214,18 @@ class Evaluation:
     def _called(self, node: ast.Call, function: str, where: Mask) -> Value:
         first = node.args[0]
         if function in _OF_TEXTS:
-            return _OF_TEXTS[function](self._whole(self._texts(first, where)))
+            return Texts(_OF_TEXTS[function](self._whole(self._texts(first, where))))
         if function in ("starts", "ends"):
             return self._begins_or_ends(node, function, where)
         if function == "text":
-            return self._whole(self._texts(first, where))
+            return self._texts(first, where)
         if function == "default":
             value = self._value(first, where)
             empty = self._is_empty(value, first, where)
             return self._chosen(~empty, first, node.args[1], where)
         if function == "number":
             value = self._value(first, where)
-            if isinstance(value, str | pa.Array):
+            if isinstance(value, Texts):
                 return self._parsed(self._whole(value), Kind.FLOAT, first, where)
             return self._as_numbers(value, first, where)
         if function == "seconds":
@@ -235,8 +249,8 @@ class Evaluation:
         return self._finite(found, where, (a,), lambda x: f"{function} of {x:g}", node)
 
     def _begins_or_ends(self, node: ast.Call, function: str, where: Mask) -> Mask:
-        sought = self._value(node.args[1], where)
-        if not isinstance(sought, str):
+        sought = self._text_in_quotes(node.args[1], where)
+        if sought is None:
             raise Misused(f"{self._written(node.args[1])!r}", f"a text in quotes {self._at(node)}")
         texts = self._whole(self._texts(node.args[0], where))
         return bools((pc.starts_with if function == "starts" else pc.ends_with)(texts, sought))
@@ -249,7 +263,7 @@ class Evaluation:
             assert isinstance(unit.value, str)
             return self._numbers(first, where) * UNITS_S[unit.value]
         value = self._value(first, where)
-        if isinstance(value, str | pa.Array):
+        if isinstance(value, Texts):
             return self._parsed(self._whole(value), Kind.TIMESTAMP, first, where)
         if isinstance(value, FileColumn) and (not value.is_text or value.kind is ValueKind.TEXT):
             seconds, wrong = value.times_s
@@ -271,7 +285,11 @@ class Evaluation:
     def _numbers(self, node: ast.expr, where: Mask) -> Numbers:
         return self._as_numbers(self._value(node, where), node, where)
 
-    def _texts(self, node: ast.expr, where: Mask) -> pa.Array | str:
+    def _text_in_quotes(self, node: ast.expr, where: Mask) -> str | None:
+        value = self._value(node, where)
+        return value.one if isinstance(value, Texts) else None
+
+    def _texts(self, node: ast.expr, where: Mask) -> Texts:
         return self._as_texts(self._value(node, where), node)
 
     def _truths(self, node: ast.expr, where: Mask) -> Mask:
@@ -287,14 +305,14 @@ class Evaluation:
             raise Misused(f"a text, {self._written(node)!r}", f"a number {self._at(node)}; number(X) makes one of a text")
         return (value.truths if isinstance(value, FileColumn) else np.asarray(value)).astype(np.float64)
 
-    def _as_texts(self, value: Value, node: ast.expr) -> pa.Array | str:
+    def _as_texts(self, value: Value, node: ast.expr) -> Texts:
         if isinstance(value, FileColumn):
-            return value.texts
-        if isinstance(value, str | pa.Array):
+            return Texts(value.texts)
+        if isinstance(value, Texts):
             return value
         if kind_of(value) is ValueKind.TRUTH:
             raise Misused(f"a condition, {self._written(node)!r}", f"a text {self._at(node)}; 'a' if X else 'b' makes one of it")
-        return _written(np.broadcast_to(np.asarray(value), (self.n,)))
+        return Texts(_written(np.broadcast_to(value.astype(np.float64), (self.n,))))
 
     def _as_truths(self, value: Value, node: ast.expr) -> Mask:
         if kind_of(value) is not ValueKind.TRUTH:
@@ -302,8 +320,8 @@ class Evaluation:
             raise Misused(found, f"a condition, such as a comparison {self._at(node)}")
         return value.truths if isinstance(value, FileColumn) else np.asarray(value)
 
-    def _whole(self, texts: pa.Array | str) -> pa.Array:
-        return pa.repeat(pa.scalar(texts, pa.string()), self.n) if isinstance(texts, str) else texts
+    def _whole(self, texts: Texts) -> pa.Array:
+        return texts.values if texts.one is None else pa.repeat(pa.scalar(texts.one, pa.string()), self.n)
 
     def _is_empty(self, value: Value, node: ast.expr, where: Mask) -> Mask:
         if kind_of(value) is ValueKind.TEXT or (isinstance(value, FileColumn) and value.is_text):
@@ -351,7 +369,7 @@ def kind_of(value: Value) -> ValueKind:
     """What a value is; a column of the file by most of what it has."""
     if isinstance(value, FileColumn):
         return value.kind
-    if isinstance(value, str | pa.Array):
+    if isinstance(value, Texts):
         return ValueKind.TEXT
     return ValueKind.TRUTH if value.dtype == np.bool_ else ValueKind.NUMBER
 

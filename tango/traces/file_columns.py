@@ -128,4 +128,4 @@ def as_numpy(array: pa.Array, dtype: type[_Scalar]) -> NDArray[_Scalar]:
 
 
 def _is_text(kind: pa.DataType) -> bool:
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))

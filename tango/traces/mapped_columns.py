@@ -40,6 +40,7 @@ NAME = "mapped"
 _NUMBERED = re.compile(r"c[1-9][0-9]{0,3}")
 """Names of columns by number, for CSV without a header."""
 _MOST_DEEP_RECORDS = 8
+"""Records within records in which columns of Parquet are looked for."""
 _LATEST_S = UNTIL_2200_NS / 1e9
 
 
