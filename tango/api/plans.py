@@ -17,7 +17,7 @@ from tango.api.workloads import WorkloadLike, as_workload
 from tango.domain.seeds import COMPARISON
 from tango.experiments.cells import Cell
 from tango.experiments.planning import CapacityDemand, CapacityPlan, Goal, MakeCell, Search, carried_out, search_load, search_nodes
-from tango.experiments.sweeps import KeptResults, run_cells
+from tango.experiments.sweeps import KeptResults, StandingProcesses, run_cells
 from tango.fleets.sizing import kind_named, usual_kinds
 from tango.traces.workloads import Workload
 
@@ -152,7 +152,10 @@ def _carried_out(
         if progress is not None:
             progress(finished)
 
-    def run(cells: Sequence[Cell]) -> list[CellResult]:
-        return run_cells(cells, processes=processes, kept=kept, done=done, own=dict.fromkeys(range(len(cells)), own) if own else {})
+    with StandingProcesses(processes) as standing:
 
-    return Capacity(plan=carried_out(searches, goal, run, of_loads=of_loads))
+        def run(cells: Sequence[Cell]) -> list[CellResult]:
+            ours = dict.fromkeys(range(len(cells)), own) if own else {}
+            return run_cells(cells, processes=standing, kept=kept, done=done, own=ours)
+
+        return Capacity(plan=carried_out(searches, goal, run, of_loads=of_loads))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tango.analysis.comparison import CellResult
     from tango.experiments.cells import Cell
     from tango.experiments.planning import CapacityDemand, CapacityPlan, Goal, MakeCell, Search
+    from tango.experiments.sweeps import StandingProcesses
 
 COLUMNS = (
     ListColumn("kind", priority=10),
@@ -105,6 +106,7 @@ def plan(traces: tuple[str, ...], output: str, **options: Any) -> int:
     It exits with 1 where nothing that was asked for meets the target.
     """
     from tango.experiments.planning import CapacityDemand, Goal, carried_out
+    from tango.experiments.sweeps import StandingProcesses
     from tango.fleets import load_fleet
 
     goal = Goal(target_qos=options["target_qos"], be_share=options["be_share"])
@@ -118,8 +120,13 @@ def plan(traces: tuple[str, ...], output: str, **options: Any) -> int:
     demand = CapacityDemand(workload=workloads[0], fleet=fleet, seeds=seeds)
     make_cell = _cells_of(options, variations[0][1])
     searches = _searches(demand, goal, make_cell, options)
-    with progress("Planning", unit="simulations") as advance, slow_start(COMPILING, after_s=20.0) as moving:
-        found = carried_out(searches, goal, _Simulations(options, advance, moving), of_loads=options["highest_load"])
+    with (
+        StandingProcesses(options["jobs"]) as processes,
+        progress("Planning", unit="simulations") as advance,
+        slow_start(COMPILING, after_s=20.0) as moving,
+    ):
+        simulations = _Simulations(processes, advance, moving, fresh=options["fresh"])
+        found = carried_out(searches, goal, simulations, of_loads=options["highest_load"])
     _show(found, output)
     return 0 if found.is_met else 1
 
@@ -168,11 +175,11 @@ def _searches(demand: CapacityDemand, goal: Goal, make_cell: MakeCell, options: 
 class _Simulations:
     """Simulates the cells of a round, and shows how far they are."""
 
-    def __init__(self, options: dict[str, Any], advance: Advance, moving: Any) -> None:
+    def __init__(self, processes: StandingProcesses, advance: Advance, moving: Callable[[], None], *, fresh: bool) -> None:
         from tango.cli.sweep_folder import kept_results
 
-        self._jobs = options["jobs"]
-        self._kept = kept_results(fresh=options["fresh"])
+        self._processes = processes
+        self._kept = kept_results(fresh=fresh)
         self._advance = advance
         self._moving = moving
         self._asked = 0
@@ -187,7 +194,7 @@ class _Simulations:
             self._moving()
             self._advance(1)
 
-        return run_cells(cells, processes=self._jobs, kept=self._kept, done=done)
+        return run_cells(cells, processes=self._processes, kept=self._kept, done=done)
 
 
 def _show(found: CapacityPlan, output: str) -> None:

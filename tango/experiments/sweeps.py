@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from tango.analysis.comparison import CellResult
 from tango.errors import TangoError, UsageError
@@ -47,10 +49,34 @@ class KeptResults:
         write_whole(self._folder / f"{result.key}.json", json.dumps(result.as_dict(), separators=(",", ":")))
 
 
+class StandingProcesses:
+    """Processes that stay from one call of `run_cells` to the next, of which each would load the engine anew otherwise.
+
+    A block, for the main thread; they start with the first call that needs several, and end with the block.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self._until_over = ExitStack()
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> StandingProcesses:
+        return self
+
+    def __exit__(self, *raised: Any) -> None:
+        self._until_over.__exit__(*raised)
+
+    def pool(self) -> ProcessPoolExecutor:
+        """The processes, which run from now on."""
+        if self._pool is None:
+            self._pool = self._until_over.enter_context(process_pool(self.count, __name__))
+        return self._pool
+
+
 def run_cells(
     cells: Sequence[Cell],
     *,
-    processes: int = 1,
+    processes: int | StandingProcesses = 1,
     kept: KeptResults | None = None,
     done: Done | None = None,
     own: Mapping[int, OwnPolicies] = NONE_OWN,
@@ -77,17 +103,26 @@ def run_cells(
 
 
 def _made(
-    cells: Sequence[Cell], missing: Sequence[int], processes: int, kept: KeptResults | None, own: Mapping[int, OwnPolicies]
+    cells: Sequence[Cell],
+    missing: Sequence[int],
+    processes: int | StandingProcesses,
+    kept: KeptResults | None,
+    own: Mapping[int, OwnPolicies],
 ) -> Iterator[tuple[int, CellResult]]:
     here = [k for k in missing if k in own]
     away = [k for k in missing if k not in own]
-    if processes <= 1 or len(away) <= 1:
+    count = processes if isinstance(processes, int) else processes.count
+    if count <= 1 or len(away) <= 1:
         here, away = list(missing), []
     if not away:
         yield from ((k, _run_and_keep(cells[k], kept, own.get(k, NO_POLICIES))) for k in here)
         return
     warm_up()  # else every process would compile the engine for itself
-    with process_pool(min(processes - bool(here), len(away)), __name__) as pool:
+    with ExitStack() as until_made:
+        if isinstance(processes, int):
+            pool = until_made.enter_context(process_pool(min(count - bool(here), len(away)), __name__))
+        else:
+            pool = processes.pool()
         with uninterrupted():
             under_way = {pool.submit(_in_process, cells[k], kept): k for k in away}
         yield from ((k, _run_and_keep(cells[k], kept, own.get(k, NO_POLICIES))) for k in here)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from tango.domain.checkpoints import CheckpointFile
 from tango.domain.tenants import Tenant
 from tango.errors import CheckpointError, UsageError
 from tango.experiments.cells import Cell, run_cell, settings_with
-from tango.experiments.sweeps import KeptResults, run_cells
+from tango.experiments.sweeps import KeptResults, StandingProcesses, run_cells
 from tango.fleets import load_fleet
 from tango.fleets.declarations import dump_fleet
 from tango.learning.checkpoint import save_checkpoint
@@ -131,11 +132,22 @@ def test_settings_are_changed_by_name_and_checked() -> None:
 
 
 def test_two_processes_give_what_one_gives(tmp_path: Path) -> None:
-    """Digests and all figures but the time that it took, whichever process made a cell and in whichever order they ended."""
+    """Digests and all figures but the time that it took, whichever process made a cell and in whichever order they ended.
+
+    Processes that stand serve the next cells too, and are gone with their block.
+    """
     cells = [cell(seed=seed, system=system(name)) for seed in (1, 2) for name in ("k8s-native", "load-greedy")]
 
-    alone, together = run_cells(cells), run_cells(cells, processes=2, kept=KeptResults(tmp_path))
+    alone = run_cells(cells)
+    with StandingProcesses(2) as processes:
+        together = run_cells(cells[:2], processes=processes, kept=KeptResults(tmp_path))
+        first = sorted(child.pid for child in multiprocessing.active_children())
+        together += run_cells(cells[2:], processes=processes, kept=KeptResults(tmp_path))
+        second = sorted(child.pid for child in multiprocessing.active_children())
 
+    assert first == second
+    assert len(first) == 2
+    assert not set(first) & {child.pid for child in multiprocessing.active_children()}
     for one, other in zip(alone, together, strict=True):
         assert {**one.figures, "wall_s": 0} == {**other.figures, "wall_s": 0}
         assert one.bound == other.bound
