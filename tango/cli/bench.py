@@ -14,6 +14,7 @@ from tango.cli import names
 from tango.cli.bounds import Real, Whole
 from tango.cli.output import ListColumn, output_option, print_rows, say
 from tango.cli.progress import spinner
+from tango.errors import UsageError
 from tango.files import write_whole
 
 if TYPE_CHECKING:
@@ -40,6 +41,17 @@ STUDY_COLUMNS = (
     ListColumn("low", show=lambda value: f"{value:+.2f}", justify="right", priority=5),
     ListColumn("high", show=lambda value: f"{value:+.2f}", justify="right", priority=5),
     ListColumn("seconds", show=lambda value: f"{value:.2f}", justify="right", priority=3),
+)
+
+TWIN_COLUMNS = (
+    ListColumn("run", priority=10),
+    ListColumn("figure", priority=10),
+    ListColumn("live", justify="right", priority=5),
+    ListColumn("simulated", justify="right", priority=5),
+    ListColumn("error", show=lambda value: f"{value:.1%}", justify="right", priority=9),
+    ListColumn("between", title="between live runs", show=lambda value: f"{value:.1%}", justify="right", priority=8),
+    ListColumn("most", title="at most", show=lambda value: f"{value:.1%}", justify="right", priority=6),
+    ListColumn("passed", show=lambda value: "yes" if value else "no", priority=9),
 )
 
 
@@ -408,6 +420,32 @@ def fgd(
         rows += [dataclasses.asdict(row) for row in part]
         say(f"{part[0].workload}: policies {len(part)}, seeds {part[0].seeds}, {time.monotonic() - begun_s:.0f} s so far")
     print_rows(rows, STUDY_COLUMNS, output)
+
+
+@bench.command()
+@click.option("--fleet", default="demo", show_default=True, help="Fleet to start.", shell_complete=names.FLEETS)
+@click.option("--seconds", type=Real(10, 3600), default=60.0, show_default=True, help="Arrivals of each run, trace time.")
+@click.option("--only", type=Whole(1), multiple=True, help="Run number N of the ten; may be repeated.  [default: all]")
+@output_option()
+def twin(fleet: str, seconds: float, only: tuple[int, ...], output: str) -> None:
+    """Ten different runs, each done twice live and simulated from its own rows: how far are simulation and run apart?
+
+    Errors are means over LC services of the absolute relative errors of their latencies, beside what the two live runs differ by. Exit
+    status 1 where an error is larger than both that and the goal.
+
+    \b
+        tango bench twin -o json
+        tango bench twin --only 1 --only 6
+    """
+    from tango.bench.twin import TWINS, measure
+
+    if beyond := [number for number in only if number > len(TWINS)]:
+        raise UsageError(f"there is no run {beyond[0]}, expected 1 to {len(TWINS)}")
+    chosen = [TWINS[number - 1] for number in only] or TWINS
+    figures = [figure for of_run in measure(fleet=fleet, seconds=seconds, twins=chosen, told=say) for figure in of_run]
+    print_rows([dataclasses.asdict(figure) for figure in figures], TWIN_COLUMNS, output)
+    if not figures or not all(figure.passed for figure in figures):
+        click.get_current_context().exit(1)
 
 
 def _print(figures: Sequence[Figure], output: str) -> None:

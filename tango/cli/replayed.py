@@ -14,6 +14,7 @@ from tango.cli.workloads import systems_of, variations_of
 from tango.errors import UsageError
 
 if TYPE_CHECKING:
+    from tango.analysis.twin import ServiceError
     from tango.domain.outcomes import RunOutcomes
     from tango.domain.tenants import Tenant
     from tango.systems import System
@@ -48,6 +49,15 @@ COLUMNS = (
     ListColumn("gap", justify="right", priority=10),
 )
 
+SERVICE_COLUMNS = (
+    ListColumn("service", priority=10),
+    ListColumn("requests", justify="right", priority=4),
+    ListColumn("mean", title="mean, ms", justify="right", priority=8),
+    ListColumn("p50", title="p50, ms", justify="right", priority=7),
+    ListColumn("p90", title="p90, ms", justify="right", priority=7),
+    ListColumn("p99", title="p99, ms", justify="right", priority=9),
+)
+
 
 def show_replayed(
     run_id: int,
@@ -64,10 +74,12 @@ def show_replayed(
     Raises: UsageError for a run that is simulated or has not completed, or whose fleet cannot be found.
     """
     from tango.analysis.tenant_figures import tenant_figures
+    from tango.analysis.twin import mean_absolute_errors, service_errors
     from tango.bootstrap.stores import stores
     from tango.control.finish_run import figures_now
     from tango.experiments.recorded_runs import fleet_of_run, require_replayable
     from tango.experiments.replaying import live_delays, replay
+    from tango.report.tables import host_banner
 
     here = stores()
     require_replayable(here.runs.run(run_id))
@@ -107,6 +119,9 @@ def show_replayed(
         say(f"note: {note}")
     # From the rows and not as saved at the run's end: both sides by the definitions of today.
     live = figures_now(run_id, records=records)
+    errors = service_errors(outcomes, run.outcomes)
+    if banner := host_banner(live.details, here.settings.host.saturated_share):
+        say(banner)
     gaps = {figure.key: _gap(live[figure.key], simulated[figure.key], figure.unit) for figure in COMPARED}
     if output in ("json", "yaml"):
         found = {**simulated, "digest": run.digest, "events": run.events, "wall_s": run.took_s, "simulated_requests": len(outcomes)}
@@ -114,6 +129,8 @@ def show_replayed(
             "live": dict(live),
             "simulated": found,
             "gap": gaps,
+            "services": [error.as_dict() for error in errors],
+            "mape": mean_absolute_errors(errors),
             "tenants": got,
             "delays": delays.as_dict(),
             "fleet_hash": fleet.source_hash,
@@ -130,12 +147,27 @@ def show_replayed(
         for figure in COMPARED
     ]
     print_rows(rows, COLUMNS, output)
+    if errors:
+        print_rows(_service_rows(errors), SERVICE_COLUMNS, output)
     if len(got) > 1 or tenants is not None:
         print_rows(got, TENANT_COLUMNS, output)
     say(
         f"run {run_id} under {system.name}: LC windows of {delays.lc_window_s * 1e3:g} ms, {delays.lc_dispatch_s * 1e3:.1f} ms from there "
         f"to the call, {delays.be_cycle_s * 1e3:.1f} ms a BE cycle, {delays.pod_start_s * 1e3:.0f} ms to start a pod, as in the live run"
     )
+
+
+def _service_rows(errors: Sequence[ServiceError]) -> list[dict[str, Any]]:
+    """`live → simulated (error)` of each statistic, and the mean of the absolute errors."""
+    from tango.analysis.twin import STATISTICS, mean_absolute_errors
+
+    rows: list[dict[str, Any]] = [
+        {"service": error.service, "requests": f"{error.requests:,}"}
+        | {name: f"{error.live[name]:.3g} → {error.simulated[name]:.3g} ({100 * error.error[name]:+.1f} %)" for name in STATISTICS}
+        for error in errors
+    ]
+    means = mean_absolute_errors(errors)
+    return [*rows, {"service": "mean error", "requests": ""} | {name: f"{100 * means[name]:.1f} %" for name in STATISTICS}]
 
 
 def _system_of(name: str | None, outcomes: RunOutcomes, options: Mapping[str, Any]) -> System:

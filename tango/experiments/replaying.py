@@ -140,7 +140,7 @@ def replay(
         seed=outcomes.seed,
         span_s=outcomes.span_s / outcomes.speed,
         progress=progress,
-        given=Given(costs=_costs(system, delays), tenants=tenants or {}),
+        given=Given(costs=_costs(system, delays), tenants=tenants or {}, waited_s=delays.lc_way_s[order]),
     )
     run = dataclasses.replace(
         run,

@@ -23,7 +23,7 @@ def lc_ends(state: EngineState, node: int, request: int, started_s: float, finis
     state.truth.in_flight[service, node] -= 1.0
     if state.terrain.cluster_of[node] == entry:
         progress.finished_s = finished_s + 0.5 * state.terrain.rtt_s[entry, entry]
-        remember_latency(state, service, node, progress.finished_s - state.arrivals.due_s[request], finished_s)
+        remember_latency(state, service, node, request, finished_s)
     else:
         progress.finished_s = finished_s  # until the answer has had its turn on the link
         lists.abroad_request[clock.abroad] = request
@@ -59,18 +59,19 @@ def send_answers(state: EngineState) -> None:
         free_s = max(state.links.outward_s[cluster], times[k]) + transfer_s
         state.links.outward_s[cluster] = free_s
         progress.finished_s = free_s + 0.5 * terrain.rtt_s[entry, cluster]
-        remember_latency(state, service, node, progress.finished_s - state.arrivals.due_s[request], times[k])
+        remember_latency(state, service, node, request, times[k])
     clock.abroad = 0
 
 
 @inlined
-def remember_latency(state: EngineState, service: int, node: int, latency_s: float, at_s: float) -> None:
-    """Note an answer for the tail of its (service, node); the oldest of the ring gives way."""
+def remember_latency(state: EngineState, service: int, node: int, request: int, at_s: float) -> None:
+    """Note the latency of a request whose answer has come home for the tail of its (service, node); the oldest of the ring gives way."""
     tails = state.tails
     ring = service * len(state.sites) + node
     head = tails.head[ring]
     tails.at_s[ring, head] = at_s
-    tails.latency_s[ring, head] = latency_s
+    arrived_s, waited_s = state.arrivals.due_s[request], state.arrivals.waited_s[request]
+    tails.latency_s[ring, head] = state.progress[request].finished_s - arrived_s + waited_s
     tails.head[ring] = (head + 1) % tails.at_s.shape[1]
 
 

@@ -71,6 +71,8 @@ class Given:
     decides as it would live."""
     tenants: Mapping[str, Tenant] = field(default_factory=dict)
     """Declared tenants by name; others have the weight 1 and no quota."""
+    waited_s: NDArray[np.float64] | float = 0.0
+    """(m,) how long each request had waited when it arrived, which counts in the latencies that are measured, and is not in its target."""
 
 
 ALL_AS_DECLARED = Given()
@@ -134,6 +136,7 @@ class _Run:
             lc_weights=rule.weights(settings.lc) if rule else NO_WEIGHTS,
             sharing=system.sharing,
             charge_s=self._costs.lc_table(system.lc, nodes=nodes),
+            waited_s=given.waited_s,
         )
         self._views = Views(self._world)
         self._declared = given.tenants

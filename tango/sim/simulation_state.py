@@ -38,6 +38,7 @@ class SimulationState:
         lc_weights: NDArray[np.float64],
         sharing: str,
         charge_s: NDArray[np.float64],
+        waited_s: NDArray[np.float64] | float = 0.0,
     ) -> None:
         nodes = [(k, node) for k, cluster in enumerate(fleet.clusters) for node in cluster.nodes]
         self.fleet = fleet
@@ -64,7 +65,7 @@ class SimulationState:
             clock=np.zeros(1, CLOCK),
             heap=np.zeros(1024, EVENT),
             heap_counts=np.zeros(2, np.int64),
-            arrivals=state.new_arrivals(requests, services),
+            arrivals=state.new_arrivals(requests, services, waited_s),
             progress=new_progress(len(requests)),
             sites=new_sites(len(nodes), lc_limit_millicores=float(declared.limit_millicores[places.row_service].sum())),
             holdings=holdings,

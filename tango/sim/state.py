@@ -38,6 +38,8 @@ class Arrivals(NamedTuple):
 
     due_s: NDArray[np.float64]
     """when it arrives"""
+    waited_s: NDArray[np.float64]
+    """how long it had waited when it arrived, which counts in its latency; 0 but in the simulation of a recorded run"""
     target_s: NDArray[np.float64]
     """latency target from `due_s` on; NaN for BE"""
     patience_s: NDArray[np.float64]
@@ -56,13 +58,17 @@ class Arrivals(NamedTuple):
     """number for round robin: 0 ... m - 1, and one more for every attempt that was lost"""
 
 
-def new_arrivals(requests: NewRequests, services: Sequence[Service]) -> Arrivals:
-    """The columns of a trace, as the engine was compiled for; `services` are the fleet's, which the trace's rows number."""
+def new_arrivals(requests: NewRequests, services: Sequence[Service], waited_s: NDArray[np.float64] | float = 0.0) -> Arrivals:
+    """The columns of a trace, as the engine was compiled for; `services` are the fleet's, which the trace's rows number.
+
+    `waited_s`: (m,) what each had waited when it arrived, which is not in its target any more.
+    """
     shed_after_targets = np.array([service.shed_after_targets for service in services])[requests.service]
     return Arrivals(
         due_s=_column(requests.due_s, np.float64),
+        waited_s=_column(np.broadcast_to(waited_s, len(requests)), np.float64),
         target_s=_column(requests.target_s, np.float64),
-        patience_s=_column(patience_s(requests.target_s, shed_after_targets), np.float64),
+        patience_s=_column(patience_s(requests.target_s + waited_s, shed_after_targets) - waited_s, np.float64),
         service_class=_column(requests.service_class, np.int8),
         service=_column(requests.service, np.int32),
         entry=_column(requests.cluster, np.int32),

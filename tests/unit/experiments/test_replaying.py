@@ -103,6 +103,17 @@ def test_a_request_that_was_late_at_the_door_is_late_in_the_replay(recorded: Sim
     assert (waited_s[late] > 0.5).mean() > 0.9
 
 
+def test_what_requests_had_waited_counts_in_the_tails_by_which_instances_grow() -> None:
+    """Live, a tail is measured from due times: a way that takes four fifths of the target takes them off the slack, in the replay too."""
+    requests = draw_requests(Workload(lc=("p3",), be=("p3",), duration_s=20.0, load=0.3), FLEET, 5)
+    waited_s = np.where(requests.service_class == 0, 0.8 * requests.target_s, 0.0)
+
+    slow, quick = (simulate(FLEET, requests, GREEDY, Settings(), given=Given(waited_s=waited)) for waited in (waited_s, 0.0))
+
+    assert slow.scaling.slack[0] == pytest.approx(quick.scaling.slack[0] - 0.8)
+    np.testing.assert_array_equal(slow.outcomes.due_s, quick.outcomes.due_s)
+
+
 def test_tenants_of_a_run_share_in_its_replay_as_they_do_live(recorded: SimulatedRun) -> None:
     """Every third request is blue's, with a quota of one pod: it waits the longer for it, and its figures are of its own requests, in the
     order of the recorded run."""
