@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -242,11 +242,12 @@ class Comparison:
         return [c for c in self.cells if c.scenario == scenario and system in (None, c.system)]
 
     def as_dict(self) -> dict[str, Any]:
-        """The JSON object of `tango compare -o json`: `cells differences bound`, and `baseline notes`."""
+        """The JSON object of `tango compare -o json`: `cells differences bound tenants`, and `baseline notes`."""
         return {
             "cells": [_flat(cell) for cell in self.cells],
             "differences": [row.as_dict() for row in self.rows.values() if row.system != self.baseline],
             "bound": [self._bound(*pair) for pair in dict.fromkeys((c.scenario, c.system) for c in self.cells)],
+            "tenants": self.tenants(),
             "baseline": self.baseline,
             "notes": list(self.notes),
         }
@@ -258,6 +259,19 @@ class Comparison:
         distances = {f"{name}_distance": _mean([c.distance.get(name) for c in cells]) for name in BOUNDED}
         shares = {"be_share_of_bound": self.be_share_of_bound(scenario, system)}
         return {"scenario": scenario, "system": system, "seeds": len(cells), **means, **distances, **shares}
+
+    def tenants(self) -> list[dict[str, Any]]:
+        """Of each scenario, system and tenant the means over seeds of its `TenantFigures`; none where no cell has tenants."""
+        rows = []
+        for scenario, system in dict.fromkeys((c.scenario, c.system) for c in self.cells):
+            by_name: dict[str, list[Mapping[str, Figure]]] = {}
+            for cell in self.of(scenario, system):
+                for row in cell.tenants:
+                    by_name.setdefault(str(row["tenant"]), []).append(row)
+            for name, of_seeds in sorted(by_name.items()):
+                means = {key: _mean([finite(row[key]) for row in of_seeds]) for key in of_seeds[0] if key != "tenant"}
+                rows.append({"scenario": scenario, "system": system, "tenant": name, "seeds": len(of_seeds), **means})
+        return rows
 
     def be_share_of_bound(self, scenario: str, system: str) -> float | None:
         """BE throughput divided by its bound, averaged over the system's seeds; None without a bound."""
@@ -412,6 +426,36 @@ def _table_row(comparison: Comparison, scenario: str, system: str) -> dict[str, 
     share = comparison.be_share_of_bound(scenario, system)
     texts["be_share_of_bound"] = NOTHING if share is None else f"{share * 100:.2f} %"
     return texts
+
+
+_TENANT_TABLE: tuple[tuple[str, str, int, bool, Callable[[float], str]], ...] = (
+    ("weight", "weight", 8, False, "{:g}".format),
+    ("requests", "requests", 5, False, "{:,.0f}".format),
+    ("cpu_seconds", "CPU-s done", 8, False, "{:,.0f}".format),
+    ("wait_mean_s", "mean wait s", 7, False, "{:.2f}".format),
+    ("share", "share", 10, False, "{:.2%}".format),
+    ("fair_share", "fair share", 10, False, "{:.2%}".format),
+    ("below", "below", 5, False, "{:.2%}".format),
+    ("withheld", "withheld", 4, True, "{:.2%}".format),
+    ("over_quota", "over quota", 4, True, "{:.2%}".format),
+    ("gave_way", "gave way", 6, False, "{:,.1f}".format),
+)
+"""(figure of `TenantFigures`, heading, priority, only in wide tables, how a mean is written)."""
+
+
+def tenant_table(comparison: Comparison) -> tuple[list[TableColumn], list[dict[str, str]]]:
+    """(columns, rows) of texts: what each tenant got under each system of each scenario, means over the seeds."""
+    many = len(comparison.scenarios) > 1
+    columns = [TableColumn("scenario", "scenario", 10, right=False)] if many else []
+    columns += [TableColumn("system", "system", 10, right=False), TableColumn("tenant", "tenant", 10, right=False)]
+    columns += [TableColumn(key, title, priority, wide=wide) for key, title, priority, wide, _ in _TENANT_TABLE]
+    rows = []
+    for row in comparison.tenants():
+        texts = {name: str(row[name]) for name in ("scenario", "system", "tenant")}
+        for key, *_, written in _TENANT_TABLE:
+            texts[key] = NOTHING if row[key] is None else written(row[key]).replace("%", " %")
+        rows.append(texts)
+    return columns, rows
 
 
 # ---- numbers -------------------------------------------------------------------------------------------------------------------

@@ -62,6 +62,13 @@ FIRST_SEED = COMPARISON.start
 )
 @workload_options
 @rule_options
+@click.option(
+    "--tenants",
+    "tenant_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Weights and quotas of tenants, as `tango tenant apply` takes them, for TRACEs with a column `tenant`.",
+)
 @click.option("--no-bound", is_flag=True, help="Do not solve the offline bound.")
 @click.option("-j", "--jobs", type=Whole(min=1), default=1, show_default=True, help="Processes.")
 @click.option(
@@ -84,6 +91,7 @@ def compare(traces: tuple[str, ...], output: str, **options: Any) -> None:
         tango compare p1 p3 --fleet paper --load 0.8 --load 1 --seeds 20 --judge tango     # does it hold against each?
         tango compare lc.csv --be-trace be.csv --fleet testbed --load 0.9 --systems load-greedy,tango
         tango compare p3 --systems dss-lc/load-greedy/burst,tango           # what learning adds
+        tango compare teams.csv --tenants tenants.yaml --systems k8s-native,tango    # what each tenant gets under either
     """
     # Everything that can be wrong with the command line is found before the first cell, since cells may take hours.
     began_s = time.monotonic()
@@ -101,7 +109,7 @@ def compare(traces: tuple[str, ...], output: str, **options: Any) -> None:
     results = _results(cells, options)
 
     from tango.analysis.comparison import compare as compared
-    from tango.analysis.comparison import comparison_table
+    from tango.analysis.comparison import comparison_table, tenant_table
     from tango.analysis.verdicts import judge
 
     comparison = compared(results, baseline)
@@ -120,6 +128,8 @@ def compare(traces: tuple[str, ...], output: str, **options: Any) -> None:
         )
         write_whole(options["report"], page)
         say(f"page written to {options['report']}")
+    if strangers := sorted({t.name for t in cells[0].tenants} - {str(row["tenant"]) for row in comparison.tenants()}):
+        say(f"note: no BE request is of {', '.join(strangers)}; whose each is says the trace's column `tenant`")
     for note in (*comparison.notes, *(verdicts.notes if verdicts else ())):
         say(f"note: {note}")
     if output in ("json", "yaml"):
@@ -127,6 +137,8 @@ def compare(traces: tuple[str, ...], output: str, **options: Any) -> None:
         print_mapping({**comparison.as_dict(), **judged, "command": command, "fleet_hash": results[0].fleet_hash}, output)
         return
     _print_table(comparison_table(comparison), output)
+    if comparison.tenants():
+        _print_table(tenant_table(comparison), output)
     if verdicts:
         _print_verdicts(verdicts, output)
     sizes = sorted({int(r.figures["simulated_requests"] or 0) for r in results})
@@ -160,6 +172,7 @@ def _print_verdicts(verdicts: Verdicts, output: str) -> None:
 def _cells(traces: tuple[str, ...], options: dict[str, Any]) -> list[Cell]:
     """The cells that the command line asks for. Raises: UsageError for options that contradict each other or name something twice."""
     from tango.experiments.comparison_cells import ComparedSystems, comparison_cells
+    from tango.fleets import load_tenants
 
     systems = systems_of(options["systems"], options)
     compared = ComparedSystems(systems=systems, checkpoints=checkpoints_of(systems, options), tuned=not options["untuned"])
@@ -170,6 +183,7 @@ def _cells(traces: tuple[str, ...], options: dict[str, Any]) -> list[Cell]:
         seeds=range(options["first_seed"], options["first_seed"] + options["seeds"]),
         variations=variations_of(options),
         bound=not options["no_bound"],
+        tenants=() if options["tenant_file"] is None else load_tenants(options["tenant_file"]),
     )
 
 

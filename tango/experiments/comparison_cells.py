@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tango.domain.checkpoints import CheckpointFile
+from tango.domain.tenants import Tenant
 from tango.errors import UsageError
 from tango.experiments.cells import Cell
 from tango.experiments.tuning import merged, tuned_settings
@@ -41,8 +42,9 @@ def comparison_cells(
     seeds: Sequence[int],
     variations: Sequence[Variation] = (("", {}),),
     bound: bool = True,
+    tenants: Sequence[Tenant] = (),
 ) -> list[Cell]:
-    """The cells, in the order in which they are simulated; `fleet` as a `Cell` has it.
+    """The cells, in the order in which they are simulated; `fleet` and `tenants` as a `Cell` has them.
 
     Systems vary fastest: a process keeps the requests that it drew last, and all systems of a seed share them.
     Raises: UsageError for two cells of one scenario, system and seed, which the comparison could not tell apart.
@@ -57,6 +59,7 @@ def comparison_cells(
             variation=label,
             bound=bound,
             checkpoint=compared.checkpoints.get(system.name),
+            tenants=tuple(tenants),
         )
         for workload in workloads
         for label, changes in variations

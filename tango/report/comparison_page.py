@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from tango import __version__
 from tango.analysis.compared_metrics import METRICS, NOTHING, ComparedMetric
-from tango.analysis.comparison import BOUNDED, CellResult, Comparison, Difference
+from tango.analysis.comparison import BOUNDED, CellResult, Comparison, Difference, tenant_table
 from tango.analysis.intervals import finite
 from tango.analysis.verdicts import Verdicts
 from tango.report.comparison_charts import (
@@ -125,6 +125,7 @@ def comparison_page(
         total=sum(_requests(cell) for cell in comparison.cells),
         scenarios=scenarios,
         judged=None if verdicts is None else (verdicts, verdict_figures(verdicts, colours), relative_table(verdicts)),
+        tenants=tenant_table(comparison) if comparison.tenants() else None,
         summary=[group for group in summary if group is not None],
         bounded=any(cell.bound.get(name) is not None for cell in comparison.cells for name in BOUNDED),
         sizes=_sizes(comparison),

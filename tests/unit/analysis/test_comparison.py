@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tango.analysis.compared_metrics import METRICS, ComparedMetric
-from tango.analysis.comparison import CellLabel, CellResult, cell_result, compare, comparison_table
+from tango.analysis.comparison import CellLabel, CellResult, cell_result, compare, comparison_table, tenant_table
 from tango.analysis.intervals import paired_difference, t_quantile
 from tango.analysis.metrics import run_metrics
 from tango.analysis.series import BUCKETS, FIRST_MEASURED_BUCKET, run_distributions, run_series
@@ -327,6 +327,33 @@ def test_terminal_table_has_a_row_per_system_and_a_text_for_each_column():
         "28.50 pp",
         "–",
     ]
+
+
+def test_what_each_tenant_got_is_a_mean_over_the_seeds():
+    """A row for each system and tenant; what a seed does not tell is left out of the mean. Without tenants there are no rows."""
+
+    def got(tenant: str, share: float | None) -> dict[str, Any]:
+        return {
+            **dict.fromkeys(("requests", "cpu_seconds", "gave_way"), 10),
+            **dict.fromkeys(("wait_mean_s", "below", "withheld", "over_quota"), 0.5),
+            "tenant": tenant,
+            "weight": 3.0,
+            "share": share,
+            "fair_share": 0.75,
+        }
+
+    cells = [cell("tango", seed, tenants=[got("blue", share), got("red", None)]) for seed, share in ((1, 0.6), (2, 0.8))]
+    comparison = compare([*cells, cell("scoring", 1)], "tango")
+
+    columns, rows = tenant_table(comparison)
+
+    assert [(row["system"], row["tenant"], row["share"], row["fair_share"]) for row in rows] == [
+        ("tango", "blue", "70.00 %", "75.00 %"),
+        ("tango", "red", "–", "75.00 %"),
+    ]
+    assert all({column.key for column in columns} <= set(row) for row in rows)
+    (blue, red) = comparison.as_dict()["tenants"]
+    assert (blue["tenant"], blue["seeds"], blue["share"], red["share"]) == ("blue", 2, pytest.approx(0.7), None)
 
 
 def test_differences_are_written_with_as_many_digits_as_they_carry():

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tango.domain.checkpoints import CheckpointFile
+from tango.domain.tenants import Tenant
 from tango.errors import UsageError
 from tango.experiments.comparison_cells import ComparedSystems, comparison_cells
 from tango.experiments.tuning import merged, tuned_settings
@@ -62,6 +63,16 @@ def test_a_checkpoint_goes_to_the_systems_that_it_is_of() -> None:
     )
 
     assert (greedy.checkpoint, tango.checkpoint) == (None, file)
+
+
+def test_tenants_are_declared_in_every_cell() -> None:
+    """And are part of its key: what was simulated without them says nothing of what they get."""
+    blue = Tenant(name="blue", weight=3.0)
+
+    cells = comparison_cells(ComparedSystems(systems=TWO), [WORKLOAD], fleet="demo", seeds=(1,), tenants=[blue])
+
+    assert [cell.tenants for cell in cells] == [(blue,), (blue,)]
+    assert cells[0].key() != replace(cells[0], tenants=()).key()
 
 
 def test_a_scenario_that_is_there_twice_is_refused() -> None:

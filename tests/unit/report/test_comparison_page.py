@@ -369,3 +369,18 @@ def test_logarithmic_vertical_axis_gives_each_decade_the_same_height():
 
     assert middle - top == pytest.approx(bottom - middle)
     assert chart.x(1.0) == 300.0 - chart.right
+
+
+def test_tenants_have_a_table_where_there_are_any():
+    """What each got stands beside what would have been fair; without tenants the page does not speak of them."""
+    got = {
+        **dict.fromkeys(("weight", "requests", "cpu_seconds", "gave_way"), 3),
+        **dict.fromkeys(("wait_mean_s", "below", "withheld", "over_quota", "fair_share"), 0.75),
+    }
+    cells = some_cells(("tango",), range(1, 3), tenants=[{**got, "tenant": "<blue>", "share": 0.6125}])
+
+    page = page_of(compare(cells, "tango"))
+
+    assert "61.25 %" in page
+    assert "&lt;blue&gt;" in page
+    assert 'id="tenants"' not in page_of(compare(some_cells(("tango",), range(1, 3)), "tango"))
