@@ -23,7 +23,7 @@ from tango.sim.codes import (
     POD_START,
 )
 from tango.sim.heap import push
-from tango.sim.losses import lose, requeue
+from tango.sim.losses import give_back, lose, requeue
 from tango.sim.node_time import advance
 from tango.sim.scaling_log import note
 from tango.sim.state import EngineState
@@ -97,25 +97,34 @@ def _refusal(state: EngineState, request: int, node: int) -> int:
 
 
 @in_place
-def evict(state: EngineState, request: int, reason: int, at_s: float) -> None:
-    """Stop a running pod; its work is lost and it waits again at once. The node stands at or before `at_s`."""
+def evict(state: EngineState, request: int, at_s: float) -> None:
+    """Stop a running pod for LC; its work is lost and it waits again at once. The node stands at or before `at_s`."""
+    epoch = state.progress[request].attempts
+    if _stop(state, request, at_s):
+        requeue(state, request, epoch, at_s)
+
+
+@inlined
+def _stop(state: EngineState, request: int, at_s: float) -> bool:
+    """Take a pod off its node, and note what it had done as lost; give whether it was there."""
     node = state.progress[request].node
     advance(state, node, at_s)
     row = kernel.pod_row(state.states, node, request)
     if row < 0:
-        return  # it ended while the node caught up
+        return False  # it ended while the node caught up
     done_s = kernel.remove_pod(state.states, node, row, at_s)
     count_out_running(state, request, node)
-    lose(state, request, node, reason, done_s, at_s)
-    requeue(state, request, state.progress[request].attempts, at_s)
+    lose(state, request, node, EVICTED, done_s, at_s)
+    return True
 
 
 @in_place
 def pod_gives_way(state: EngineState, request: int, epoch: int, at_s: float) -> None:
-    """A pod leaves its room to another tenant, unless its attempt is over by now."""
+    """A pod leaves its room to another tenant, unless its attempt is over by now. As live, that costs its request no attempt."""
     node = state.progress[request].node
     advance(state, node, at_s)
     if state.progress[request].attempts != epoch or kernel.pod_row(state.states, node, request) < 0:
         return
     note(state, at_s, GAVE_WAY, node, state.arrivals.service[request], np.nan, np.nan, np.nan)
-    evict(state, request, EVICTED, at_s)
+    if _stop(state, request, at_s):
+        give_back(state, request, epoch, at_s)

@@ -22,7 +22,7 @@ RELEASE, ADMIT = _EVENTS.index(Event.RELEASE), _EVENTS.index(Event.ADMIT)
 DISPATCH, SHED, CLAIM = _EVENTS.index(Event.DISPATCH), _EVENTS.index(Event.SHED), _EVENTS.index(Event.CLAIM)
 PLACE, RUN = _EVENTS.index(Event.PLACE), _EVENTS.index(Event.RUN)
 SUCCEED, FAIL, GIVE_UP = _EVENTS.index(Event.SUCCEED), _EVENTS.index(Event.FAIL), _EVENTS.index(Event.GIVE_UP)
-REQUEUE, EXHAUST = _EVENTS.index(Event.REQUEUE), _EVENTS.index(Event.EXHAUST)
+REQUEUE, RETURN, EXHAUST = _EVENTS.index(Event.REQUEUE), _EVENTS.index(Event.RETURN), _EVENTS.index(Event.EXHAUST)
 
 _CAN = [[[transition(e, s, c) for s in RequestState] for c in ServiceClass] for e in _EVENTS]
 ALLOWED = np.array([[[found is not None for found in states] for states in classes] for classes in _CAN])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tango.compiled import in_place
+from tango.domain.lifecycle import FREE_EPOCHS
 from tango.sim import lifecycle
 from tango.sim.accounts import count_out_placed
 from tango.sim.codes import EXHAUSTED, LC
@@ -32,8 +33,19 @@ def requeue(state: EngineState, request: int, epoch: int, at_s: float) -> None:
 
     Nothing happens where the attempt is no longer the request's current one, so that two who notice the same loss requeue it once.
     """
+    _goes_back(state, request, epoch, lifecycle.REQUEUE, at_s)
+
+
+@in_place
+def give_back(state: EngineState, request: int, epoch: int, at_s: float) -> None:
+    """As `requeue`, but the attempt costs the request nothing, up to `FREE_EPOCHS`: it was not the request's doing that it ended."""
+    _goes_back(state, request, epoch, lifecycle.RETURN if epoch <= FREE_EPOCHS else lifecycle.REQUEUE, at_s)
+
+
+@in_place
+def _goes_back(state: EngineState, request: int, epoch: int, event: int, at_s: float) -> None:
     clock, progress = state.clock[0], state.progress[request]
-    allowed = lifecycle.ALLOWED[lifecycle.REQUEUE, state.arrivals.service_class[request], progress.state]
+    allowed = lifecycle.ALLOWED[event, state.arrivals.service_class[request], progress.state]
     if progress.attempts != epoch or not allowed:
         return
     node, service = progress.node, state.arrivals.service[request]
@@ -42,11 +54,13 @@ def requeue(state: EngineState, request: int, epoch: int, at_s: float) -> None:
         state.truth.in_flight[service, node] -= 1.0
     else:
         count_out_placed(state, request, node)
-    if progress.attempts >= state.rules.most_attempts:
+    if event == lifecycle.RETURN:
+        progress.given_back += 1
+    elif progress.attempts - progress.given_back >= state.rules.most_attempts:
         fail(state, request, lifecycle.EXHAUST, EXHAUSTED, at_s)
         return
     clock.moved += 1
-    lifecycle.move(lifecycle.REQUEUE, request, clock, state.arrivals, state.progress)
+    lifecycle.move(event, request, clock, state.arrivals, state.progress)
     if is_lc:
         state.arrivals.turn[request] += 1  # round robin must not lead it to the same dead end for ever
         state.lists.retries[clock.retries] = request

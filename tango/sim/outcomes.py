@@ -165,7 +165,7 @@ def outcomes_of(
         state=np.ascontiguousarray(progress["state"]),
         reason=np.ascontiguousarray(progress["reason"]),
         reasons=REASONS,
-        attempts=np.ascontiguousarray(progress["attempts"]),
+        attempts=np.ascontiguousarray(progress["attempts"] - progress["given_back"]),
         epoch=np.ascontiguousarray(progress["attempts"]),
         cpu_work_s=requests.cpu_work_s,
         memory_mib=requests.memory_mib,

@@ -10,7 +10,7 @@ from tango.domain.slack import slack_of
 from tango.node_model import kernel
 from tango.scheduling.sharing_step import CERES, evicts, share
 from tango.sim.be_events import evict
-from tango.sim.codes import EVICTED, PUSHED_OUT, RESIZE, RESIZED
+from tango.sim.codes import PUSHED_OUT, RESIZE, RESIZED
 from tango.sim.heap import push
 from tango.sim.node_events import set_limits
 from tango.sim.scaling_log import note
@@ -32,7 +32,7 @@ def share_out(state: EngineState, now_s: float) -> None:
             request = sharing.evictable[k]
             node, service = state.progress[request].node, state.arrivals.service[request]
             note(state, now_s, PUSHED_OUT, node, service, np.nan, np.nan, np.nan)
-            evict(state, request, EVICTED, now_s)
+            evict(state, request, now_s)
     for instance in range(len(sharing.instances.node)):
         _resize(state, instance, now_s)
     if sharing.tuning.rule == CERES:

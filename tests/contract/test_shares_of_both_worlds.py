@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -63,6 +64,8 @@ class Seen:
     order: dict[int, list[tuple[str, int]]]
     withheld: dict[int, set[str]]
     taken: dict[int, list[tuple[str, int]]]
+    free: dict[tuple[str, int], int]
+    """How many of its epochs cost a request no attempt, of those that had any."""
 
 
 def of_the_engine() -> Seen:
@@ -87,7 +90,9 @@ def of_the_engine() -> Seen:
     quiet = SimulationSettings(sim=SimSettings(charge_decisions=False, be_batch_limit=MOST))
     run = simulate(ONLY_BE, requests, mix, quiet, given=Given(be=policy, tenants={t.name: t for t in DECLARED}))
     order = {at_s: [named[request] for _, request in asked] for at_s, asked in policy.asked.items()}
-    return Seen(order=order, withheld=_withheld(run), taken=_taken(run, named))
+    given_back = (run.outcomes.epoch - run.outcomes.attempts).tolist()
+    free = {named[request]: count for request, count in enumerate(given_back) if count}
+    return Seen(order=order, withheld=_withheld(run), taken=_taken(run, named), free=free)
 
 
 def _withheld(run: SimulatedRun) -> dict[int, set[str]]:
@@ -111,7 +116,7 @@ def of_the_scheduler() -> Seen:
     """Live, on stores in memory, with clusters that do what they are told."""
     policy = FirstFit()
     world, _ = memory_world_and_state(FLEET)
-    tenancy, found = Tenancy(world=world, batch_limit=MOST, policy=policy), Seen(order={}, withheld={}, taken={})
+    tenancy, found = Tenancy(world=world, batch_limit=MOST, policy=policy), Seen(order={}, withheld={}, taken={}, free={})
     world.tenants.put(list(DECLARED))
     of_run: dict[int, str] = {}
     for second in range(1, TICKS + 1):
@@ -126,6 +131,10 @@ def of_the_scheduler() -> Seen:
         found.order[second] = [(of_run[run], request) for run, request in policy.asked.get(second, [])]
         found.withheld[second] = {share.tenant for share in world.tenants.told() if share.withheld}
         found.taken[second] = [(of_run[e.run_id], e.request_id) for e in tenancy.clusters.evicted[evicted:]]
+    for run_id, name in of_run.items():
+        found.free.update(
+            {(name, k): row.epoch - row.attempt for k, row in enumerate(world.rows(run_id)) if row.epoch > row.attempt}
+        )
     return found
 
 
@@ -141,3 +150,5 @@ def test_both_worlds_decide_alike_of_the_same_tenants() -> None:
     assert any(scheduler.withheld.values())
     assert sum(map(len, scheduler.taken.values())) >= 10
     assert {name for asked in scheduler.order.values() for name, _ in asked} == {name for name, *_ in WANTS}
+    for world in (engine, scheduler):  # giving way for others is nothing that a request has done
+        assert world.free == Counter(request for taken in world.taken.values() for request in taken)
