@@ -146,7 +146,9 @@ def run() -> None:
     help="Draws works, entry clusters and services that the trace leaves open.",
 )
 @click.option("--name", default="", help="A name to find the run by.")
-@click.option("--tenant", type=TenantName(), default="default", show_default=True, help="Whose the requests are.")
+@click.option(
+    "--tenant", type=TenantName(), default="default", show_default=True, help="Whose the requests are that name no tenant."
+)
 @click.option("--from", "from_s", type=Real(), default=None, help="First trace second taken.")
 @click.option("--to", "to_s", type=Real(), default=None, help="Trace second before which to stop.")
 @click.option("--thin", "share", type=Real(), default=None, help="Keep each request with this probability.")

@@ -39,7 +39,7 @@ class RunOrder:
     speed: float = 1.0
     reassure: bool = True
     tenant: str = DEFAULT_TENANT
-    """Whose the requests are."""
+    """Whose the requests are that name none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,12 +74,7 @@ class Submission:
     def prepare(self, order: RunOrder) -> PreparedRun:
         """Map the trace and check the run. Raises: UsageError for a system, cluster or service that does not exist here."""
         system(order.system)
-        if others := [name for name in order.trace.named_tenants if name != order.tenant]:
-            raise UsageError(
-                f"the trace names tenants of its requests ({', '.join(others)}), and all requests of a run are one tenant's, here "
-                f"{order.tenant}: submit a file for each with --tenant, or drop the names: tango trace convert --forget tenant"
-            )
-        requests = map_trace(order.trace, order.fleet, seed=order.seed, speed=order.speed)
+        requests = map_trace(order.trace, order.fleet, seed=order.seed, speed=order.speed, tenant=order.tenant)
         self._require_known(requests)
         run = NewRun(
             name=order.name or order.trace.source,
@@ -91,7 +86,8 @@ class Submission:
             reassure=order.reassure,
             trace_source=order.trace.source,
             span_s=float(requests.due_s[-1]) * order.speed,
-            tenant=order.tenant,
+            # Where all requests are one tenant's, the run says so and none of its rows.
+            tenant=requests.tenants[0] if requests.tenant is None else order.tenant,
         )
         return PreparedRun(run=run, requests=requests, warning=speed_warning(requests) or "")
 

@@ -63,6 +63,7 @@ class RequestStanding:
     reason: str = ""
     """Recorded with the end of its last attempt, or with its own."""
     tenant: str = ""
+    """Whose it is."""
 
     @property
     def node_key(self) -> NodeKey | None:

@@ -102,7 +102,7 @@ class NewRequests:
     services: tuple[str, ...]
     clusters: tuple[str, ...]
     tenant: NDArray[np.int32] | None = None
-    """(n,) index into `tenants`: whose each request is; None: all are of the first. Live, requests of a trace are their run's tenant's."""
+    """(n,) index into `tenants`: whose each request is; None: all are of the first."""
     tenants: tuple[str, ...] = (DEFAULT_TENANT,)
 
     def __post_init__(self) -> None:

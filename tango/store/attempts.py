@@ -12,7 +12,7 @@ from tango.domain.services import ServiceClass
 from tango.settings import LeaseSettings, StoreSettings
 from tango.store.clusters import IS_SILENT
 from tango.store.database import Cursor, Database
-from tango.store.lifecycle_sql import OPEN_RUNS, RUN_S, can, chunks, outcome_of, state_after
+from tango.store.lifecycle_sql import OF_CALLERS, OPEN_RUNS, RUN_S, can, chunks, outcome_of, state_after
 
 PHASES = "released_s, dispatched_s, decision_id"
 """Of a BE request: since when it waits for its present attempt, when that was placed, and by which decision; `attempt` rows keep them."""
@@ -60,7 +60,7 @@ WITH locked AS (
         attempt = r.attempt - CASE WHEN v.event = '{Event.RETURN}' THEN 1 ELSE 0 END,
         started_s = CASE WHEN v.event = '{Event.SUCCEED}' THEN coalesce(v.started_s, r.started_s) ELSE r.started_s END,
         finished_s = CASE WHEN v.event = '{Event.SUCCEED}' THEN v.finished_s END,
-        cpu_work_s = CASE WHEN v.event = '{Event.SUCCEED}' AND r.tenant IS NOT NULL THEN least(r.cpu_work_s, {_MOST_WORK_S})
+        cpu_work_s = CASE WHEN v.event = '{Event.SUCCEED}' AND {OF_CALLERS} THEN least(r.cpu_work_s, {_MOST_WORK_S})
                      ELSE r.cpu_work_s END,
         released_s = CASE WHEN v.event IN ('{Event.REQUEUE}', '{Event.RETURN}') THEN {RUN_S} ELSE r.released_s END,
         lease_until = NULL

@@ -73,7 +73,7 @@ WITH seen AS (
         SELECT q.run_id, q.request_id, q.service, q.cluster, q.cpu_work_s, q.memory_mib, q.epoch, q.due_s,
                coalesce(q.tenant, r.tenant) AS tenant, row_number() OVER (ORDER BY q.due_s, q.request_id) AS turn,
                -- Row by row, by the primary key: a join would read all jobs that there ever were.
-               CASE WHEN q.tenant IS NULL THEN 0 ELSE coalesce(%(priority_s)s * (
+               CASE WHEN r.kind <> '{RunKind.LIVE}' THEN 0 ELSE coalesce(%(priority_s)s * (
                    SELECT j.priority FROM job j WHERE j.run_id = q.run_id AND j.request_id = q.request_id), 0) END AS ahead_s
         FROM request q WHERE q.run_id = r.run_id AND {can("q", Event.PLACE)}
           AND (q.due_s, q.request_id) > (coalesce(b.due_s, '-infinity'), coalesce(b.request_id, -1)) ORDER BY q.due_s, q.request_id
@@ -85,22 +85,26 @@ SELECT {", ".join(_PENDING_COLUMNS.values())}
 FROM seen q JOIN seen p ON p.run_id = q.run_id AND p.tenant = q.tenant AND p.place = q.wanted_place
 ORDER BY p.turn, q.started_at + p.due_s * interval '1 s', q.run_id LIMIT %(limit)s
 """
-_WAITING_JOB = f"{can('q', Event.PLACE)} AND q.tenant IS NOT NULL"
+_WAITING_NAMED = f"{can('q', Event.PLACE)} AND q.tenant IS NOT NULL"
 """As the index `request_tenant` has it."""
 _NEXT_TENANT = f"""
-SELECT q.tenant FROM request q WHERE q.run_id = {{of}}.run_id AND {_WAITING_JOB} {{after}} ORDER BY q.tenant LIMIT 1
+SELECT q.tenant FROM request q WHERE q.run_id = {{of}}.run_id AND {_WAITING_NAMED} {{after}} ORDER BY q.tenant LIMIT 1
 """
-# Streams: the requests of one tenant in one run. A run of a trace is one, waiting or not; the tenants whose jobs wait in a live run are
-# found one after the other by the index, past any number of jobs.
+# Streams: the requests of one tenant in one run. A run whose requests name no tenants is one, waiting or not. Where they do, in a live run
+# and in one of a trace of several tenants, whose requests all name theirs, the tenants of which something waits are found one after the
+# other by the index, past any number of requests.
 _STREAMS = f"""
 WITH RECURSIVE open AS MATERIALIZED (
-    SELECT run_id, kind = '{RunKind.LIVE}' AS is_live, tenant FROM run WHERE run_id = ANY ({OPEN_RUNS})
-), of_live AS (
-    SELECT o.run_id, ({_NEXT_TENANT.format(of="o", after="")}) AS tenant FROM open o WHERE o.is_live
+    SELECT r.run_id, r.tenant, r.kind = '{RunKind.LIVE}' OR EXISTS (
+        SELECT FROM request q WHERE q.run_id = r.run_id AND q.request_id = 0 AND q.tenant IS NOT NULL) AS is_named
+    FROM run r WHERE r.run_id = ANY ({OPEN_RUNS})
+), of_named AS (
+    SELECT o.run_id, ({_NEXT_TENANT.format(of="o", after="")}) AS tenant FROM open o WHERE o.is_named
     UNION ALL
-    SELECT l.run_id, ({_NEXT_TENANT.format(of="l", after="AND q.tenant > l.tenant")}) FROM of_live l WHERE l.tenant IS NOT NULL
+    SELECT l.run_id, ({_NEXT_TENANT.format(of="l", after="AND q.tenant > l.tenant")}) FROM of_named l WHERE l.tenant IS NOT NULL
 )
-SELECT run_id, false, tenant FROM open WHERE NOT is_live UNION ALL SELECT run_id, true, tenant FROM of_live WHERE tenant IS NOT NULL
+SELECT run_id, false, tenant FROM open WHERE NOT is_named
+UNION ALL SELECT run_id, true, tenant FROM of_named WHERE tenant IS NOT NULL
 """
 _OF_STREAM = """
 SELECT q.run_id, q.request_id, q.service, q.cluster, q.cpu_work_s, q.memory_mib, q.epoch, q.due_s,
@@ -114,18 +118,18 @@ _PENDING_OF_TENANTS = f"""
 WITH seen AS (
     SELECT q.*, s.tenant, r.started_at, row_number() OVER (PARTITION BY s.run_id, s.tenant ORDER BY q.turn) AS place,
            row_number() OVER (PARTITION BY s.run_id, s.tenant ORDER BY q.due_s - q.ahead_s, q.turn) AS wanted_place
-    FROM unnest(%(stream_runs)s::int[], %(stream_live)s::bool[], %(stream_tenants)s::text[]) AS s(run_id, is_live, tenant)
+    FROM unnest(%(stream_runs)s::int[], %(stream_named)s::bool[], %(stream_tenants)s::text[]) AS s(run_id, is_named, tenant)
     JOIN run r USING (run_id)
     LEFT JOIN unnest(%(runs)s::int[], %(tenants)s::text[], %(due)s::float8[], %(ids)s::int[]) AS b(run_id, tenant, due_s, request_id)
         ON b.run_id = s.run_id AND b.tenant = s.tenant
     CROSS JOIN LATERAL (
-        ({_OF_STREAM.format(ahead_s="0::float8", of_stream="NOT s.is_live", pending=can("q", Event.PLACE), most="%(of_each)s")})
+        ({_OF_STREAM.format(ahead_s="0::float8", of_stream="NOT s.is_named", pending=can("q", Event.PLACE), most="%(of_each)s")})
         UNION ALL
         ({
     _OF_STREAM.format(
         ahead_s="coalesce(%(priority_s)s * (SELECT j.priority FROM job j WHERE j.run_id = q.run_id AND j.request_id = q.request_id), 0)",
-        of_stream="s.is_live AND q.tenant = s.tenant",
-        pending=_WAITING_JOB,
+        of_stream="s.is_named AND q.tenant = s.tenant",
+        pending=_WAITING_NAMED,
         most="%(ahead)s",
     )
 })
@@ -224,7 +228,7 @@ class BeRequests:
             "due": [due for due, _ in behind.values()],
             "ids": [k for _, k in behind.values()],
             "stream_runs": [run_id for run_id, _, _ in streams],
-            "stream_live": [is_live for _, is_live, _ in streams],
+            "stream_named": [is_named for _, is_named, _ in streams],
             "stream_tenants": [tenant for _, _, tenant in streams],
         }
         rows = self._database.rows(_PENDING if count < 2 else _PENDING_OF_TENANTS, values)
@@ -265,8 +269,8 @@ class BeRequests:
         )
 
     def _streams(self) -> list[tuple[int, bool, str]]:
-        """(run, whether it is live, tenant) of what may wait. That there is one tenant is asked once in `ONE_TENANT_S`: asking is not to be
-        seen beside a placement, and a second tenant is seen that much later."""
+        """(run, whether its requests name their tenants, tenant) of what may wait. That there is one tenant is asked once
+        in `ONE_TENANT_S`: asking is not to be seen beside a placement, and a second tenant is seen that much later."""
         if time.monotonic() < self._one_tenant_until_s:
             return []
         streams: list[tuple[int, bool, str]] = self._database.rows(_STREAMS)

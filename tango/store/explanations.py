@@ -36,7 +36,7 @@ T = TypeVar("T")
 _REQUEST = """
 SELECT r.class::text, r.service, r.state::text, r.cluster, r.due_s, r.target_s, r.cpu_work_s, r.memory_mib, coalesce(r.target_cluster, ''),
        coalesce(r.node, ''), coalesce(r.pod, ''), r.epoch, r.attempt, r.late, extract(epoch FROM r.released_at - u.started_at)::float8,
-       r.started_s, r.finished_s, r.reason, coalesce(r.tenant, ''), u.status::text, u.system,
+       r.started_s, r.finished_s, r.reason, coalesce(r.tenant, u.tenant), u.status::text, u.system,
        extract(epoch FROM now() - u.started_at)::float8, EXISTS (SELECT FROM service s WHERE s.name = r.service),
        r.dispatched_s, r.decision_id, d.policy, d.weighed,
        coalesce((SELECT j.waiting FROM job j WHERE j.run_id = r.run_id AND j.request_id = r.request_id AND j.waiting_epoch = r.epoch), '')

@@ -14,6 +14,7 @@ from tango.domain.identity import NodeKey, PodKey
 from tango.domain.observations import AwaitedInstances, ExtendedState, InstanceState, NodeState, Observation, Picture
 from tango.domain.plans import Eviction, RefusedResize
 from tango.domain.resource_axis import MAY_RUN
+from tango.domain.runs import RunKind
 from tango.domain.state_lists import IN_FLIGHT_STATES
 from tango.store.clusters import IS_SILENT
 from tango.store.database import NOT_AWAITED, Cursor
@@ -256,7 +257,7 @@ class PostgresFleetStore(Snapshots, ServiceUsages, NodeReports):
             SELECT q.target_cluster, q.node, q.pod, q.run_id, q.request_id, q.epoch,
                    CASE WHEN q.started_s IS NULL THEN 0
                         ELSE least(q.cpu_work_s, greatest(0, extract(epoch FROM now() - r.started_at)::float8 - q.started_s)) END,
-                   q.tenant IS NOT NULL OR coalesce(s.spec ->> 'template', '') <> '', q.service, q.memory_mib,
+                   r.kind = '{RunKind.LIVE}' OR coalesce(s.spec ->> 'template', '') <> '', q.service, q.memory_mib,
                    coalesce(q.tenant, r.tenant)
             {_BE_ON_NODES} AND NOT {_NEVER_EVICTED} ORDER BY 7
             """,

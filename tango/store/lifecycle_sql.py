@@ -23,7 +23,7 @@ from typing import TypeVar
 
 from tango.domain.lifecycle import Event, states_before, transitions_of
 from tango.domain.requests import RequestState
-from tango.domain.runs import ENDED
+from tango.domain.runs import ENDED, RunKind
 from tango.domain.services import ServiceClass
 from tango.domain.state_lists import OPEN_STATES, listed
 
@@ -102,6 +102,10 @@ RUN_IS_OPEN = f"EXISTS (SELECT FROM run WHERE run_id = %(run)s AND status IN {OP
 
 RUN_S = "(SELECT extract(epoch FROM clock_timestamp() - u.started_at)::float8 FROM run u WHERE u.run_id = %(run)s)"
 """Wall seconds since the zero of the run named by the parameter `run`, read once for a statement."""
+
+OF_CALLERS = f"(SELECT u.kind FROM run u WHERE u.run_id = %(run)s) = '{RunKind.LIVE}'"
+"""Whether callers sent the requests of the run named by the parameter `run`, so that nobody knows beforehand what they take; read once
+for a statement."""
 
 
 def chunks(items: Sequence[T], size: int) -> Iterator[list[T]]:

@@ -482,4 +482,6 @@ def _request_columns(requests: NewRequests) -> dict[str, Any]:
         "target_s": known(requests.target_s),
         "cpu_work_s": requests.cpu_work_s,
         "memory_mib": requests.memory_mib,
+        # Of all requests or of none (`tango.store.be_requests._STREAMS`).
+        **({} if requests.tenant is None else {"tenant": words(requests.tenant, requests.tenants)}),
     }

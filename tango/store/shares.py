@@ -41,6 +41,7 @@ from tango.store.clusters import IS_SILENT
 from tango.store.database import NOT_AWAITED, Cursor, Database
 from tango.store.events import insert_shipped
 from tango.store.fleet import PostgresFleetStore
+from tango.store.lifecycle_sql import OF_CALLERS
 from tango.store.rows import columns_of, insert
 from tango.store.runs import RUN_COLUMNS, run_info
 
@@ -84,7 +85,7 @@ WITH locked AS (
 ), copied AS (
     UPDATE request r SET state = v.state, epoch = v.epoch, attempt = v.attempt, target_cluster = v.cluster, node = v.node,
         owner = v.owner, late = v.late, started_s = v.started_s, finished_s = v.finished_s, reason = v.reason, lease_until = NULL,
-        cpu_work_s = CASE WHEN r.tenant IS NULL THEN r.cpu_work_s ELSE {_MOST_WORK_S.format("r.cpu_work_s")} END
+        cpu_work_s = CASE WHEN {OF_CALLERS} THEN {_MOST_WORK_S.format("r.cpu_work_s")} ELSE r.cpu_work_s END
     FROM locked v WHERE r.run_id = %(run)s AND r.request_id = v.request_id
     RETURNING r.state
 )

@@ -8,7 +8,7 @@
 3. **Work.** As the trace has it, else lognormal around the service's mean with its coefficient of variation.
 4. **Memory.** LC: the service's, since the concurrency of instances is counted in it. BE: as the trace has it, else the service's;
    where the service was assigned by rule 1 it is kept between a quarter and four times the service's.
-5. **Tenant.** As the trace has it; a request that names none is the default tenant's.
+5. **Tenant.** As the trace has it; a request that names none is the default tenant's, or that of `tango run submit --tenant`.
 6. **Time.** The first arrival is due at 0. Speed X divides times, works and targets by X, so that the offered load stays.
 
 Every draw depends on (seed, request index) alone.
@@ -37,10 +37,18 @@ MEMORY_SPREAD = 4.0
 """Times its service's memory that a request may need at most, and the part of it that it needs at least."""
 
 
-def map_trace(trace: Trace, fleet: Fleet, *, seed: int, speed: float = 1.0, begin_s: float | None = None) -> NewRequests:
+def map_trace(
+    trace: Trace,
+    fleet: Fleet,
+    *,
+    seed: int,
+    speed: float = 1.0,
+    begin_s: float | None = None,
+    tenant: str = DEFAULT_TENANT,
+) -> NewRequests:
     """The requests of a run of this trace on this fleet, in wall seconds; `begin_s` is the trace second that is due at 0.
 
-    By default that is the first arrival.
+    By default that is the first arrival. `tenant`: whose the requests are that name none.
     Raises: UsageError for a speed that is not above 0; BadRows for a service or cluster that the fleet does not have;
     RequestRejected if the fleet has no service of a class that the trace needs.
     """
@@ -55,7 +63,7 @@ def map_trace(trace: Trace, fleet: Fleet, *, seed: int, speed: float = 1.0, begi
         rows = slice(first, first + ROWS_AT_A_TIME)
         drawn_s = lognormal(draws.normal[rows], mean_s[service[rows]], cv[service[rows]])
         work_s[rows] = np.where(np.isnan(trace.cpu_work_s[rows]), drawn_s, trace.cpu_work_s[rows])
-    tenant, tenants = _tenants(trace)
+    of_tenant, tenants = _tenants(trace, tenant)
     if begin_s is None:
         begin_s = float(trace.arrival_s[0]) if len(trace) else 0.0
     return NewRequests(
@@ -68,7 +76,7 @@ def map_trace(trace: Trace, fleet: Fleet, *, seed: int, speed: float = 1.0, begi
         memory_mib=_memory_mib(trace.memory_mib, own_mib[service], assigned, is_lc),
         services=tuple(s.name for s in fleet.services),
         clusters=tuple(c.name for c in fleet.clusters),
-        tenant=tenant,
+        tenant=of_tenant,
         tenants=tenants,
     )
 
@@ -212,12 +220,14 @@ def _origin(name: str, clusters: int, seed: int) -> int:
     return int.from_bytes(hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=8).digest(), "big") % clusters
 
 
-def _tenants(trace: Trace) -> tuple[NDArray[np.int32] | None, tuple[str, ...]]:
-    """Whose each request is, and the names; None: all are the default tenant's."""
+def _tenants(trace: Trace, of_the_others: str) -> tuple[NDArray[np.int32] | None, tuple[str, ...]]:
+    """Whose each request is, and the names; None: all are the first one's."""
     if trace.tenant is None or not trace.named_tenants:
-        return None, (DEFAULT_TENANT,)
-    named = [name or DEFAULT_TENANT for name in trace.tenants]
+        return None, (of_the_others,)
+    named = [name or of_the_others for name in trace.tenants]
     names = tuple(dict.fromkeys(named))
+    if len(used := {named[k] for k in np.unique(trace.tenant).tolist()}) == 1:
+        return None, tuple(used)
     return np.array([names.index(name) for name in named], np.int32)[trace.tenant], names
 
 

@@ -53,6 +53,22 @@ def test_weights_divide_a_fleet_that_all_want(made: Made) -> None:
     assert tenancy.held(NAMES) == pytest.approx([1 / 2, 1 / 3, 1 / 6], abs=WITHIN)
 
 
+def test_a_trace_that_names_tenants_is_shared_among_them(made: Made) -> None:
+    """Requests of a run stand one tenant after the other: blue, of weight 3, comes behind all of green's and has half of the fleet. A
+    placement reads of each tenant as much, of whatever run, and figures know whose each request is."""
+    tenancy = Tenancy(world=made(fleet(SMALL, nodes=10, cpu_millicores=6000, memory_mib=64_000)), batch_limit=256)
+    tenancy.world.tenants.put([Tenant(name="blue", weight=3.0), Tenant(name="green", weight=2.0)])
+    tenancy.want_together(SMALL, {"red": 900, "green": 400})
+    tenancy.want_together(SMALL, {"green": 100, "blue": 400})
+
+    read = tenancy.world.requests.pending_be(limit=8)
+    tenancy.ticks()
+
+    assert [read.tenants[t] for t in read.tenant].count("blue") == 8
+    assert tenancy.held(NAMES) == pytest.approx([1 / 2, 1 / 3, 1 / 6], abs=WITHIN)
+    assert {use.tenant for use in tenancy.world.tenants.uses()} == set(NAMES)
+
+
 def test_a_tenant_of_cpu_and_one_of_memory_have_two_thirds_each_of_their_own(made: Made) -> None:
     """The example of the paper (section 4.1), a hundred times finer: 9 CPUs and 18 GB, pods of (1, 4) and of (3, 1)."""
     tenancy = Tenancy(world=made(fleet(TALL, WIDE, nodes=1, cpu_millicores=9000, memory_mib=18_000)))

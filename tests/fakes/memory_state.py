@@ -72,6 +72,8 @@ class Row:
     released_at_s: float = 0.0
     lease_until_s: float = 0.0
     job: StoredJob | None = None
+    tenant: str = ""
+    """Empty: its run's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,8 +202,8 @@ class MemoryState:
         return (row for run in self.runs.values() if run.info.status not in ENDED for row in run.rows)
 
     def tenant_of(self, row: Row) -> str:
-        """Whose a request is: its job's, or its run's."""
-        return row.job.asked.tenant if row.job is not None else self.runs[row.run_id].tenant
+        """Whose a request is: its job's, its own, or its run's."""
+        return row.job.asked.tenant if row.job is not None else row.tenant or self.runs[row.run_id].tenant
 
     def happens(self, row: Row, event: Event) -> Transition | None:
         """Let an event happen to a request: the state, epoch and attempt that follow. None, and nothing happens, where it cannot."""

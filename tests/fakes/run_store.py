@@ -217,4 +217,5 @@ def _row(run_id: int, k: int, requests: NewRequests) -> Row:
         target_s=None if np.isnan(target_s) else target_s,
         cpu_work_s=float(requests.cpu_work_s[k]),
         memory_mib=float(requests.memory_mib[k]),
+        tenant="" if requests.tenant is None else requests.tenants[requests.tenant[k]],
     )

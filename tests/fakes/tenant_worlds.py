@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -81,21 +81,19 @@ class Tenancy:
 
     def wants(self, tenant: str, service: Service, count: int, *, due_s: float = 0.0) -> int:
         """A run of a tenant whose requests, due from `due_s` on, all wait for a node."""
-        requests = NewRequests(
-            due_s=due_s + np.arange(count) * 0.001,
-            target_s=np.full(count, np.nan),
-            service_class=np.ones(count, np.int8),
-            service=np.zeros(count, np.int32),
-            cluster=np.zeros(count, np.int32),
-            cpu_work_s=np.full(count, service.cpu_work_s),
-            memory_mib=np.full(count, float(service.memory_mib)),
-            services=(service.name,),
-            clusters=("c1",),
-        )
+        return self._waiting(tenant, _requests(service, count, due_s=due_s))
+
+    def want_together(self, service: Service, counts: Mapping[str, int]) -> int:
+        """One run of a trace whose requests name their tenants: those of the first are due first, and so on. All wait for a node."""
+        names = tuple(counts)
+        tenant = np.repeat(np.arange(len(names), dtype=np.int32), list(counts.values()))
+        return self._waiting("nobody", replace(_requests(service, len(tenant), due_s=0.0), tenant=tenant, tenants=names))
+
+    def _waiting(self, tenant: str, requests: NewRequests) -> int:
         run_id = self.world.runs.create_run(replace(new_run(tenant), tenant=tenant), requests)
         self.world.runs.begin(run_id, at_s=ZERO_S)
         self.world.release(run_id)
-        self.world.requests.admit_be(run_id, range(count), most_memory_mib={service.name: 1e6})
+        self.world.requests.admit_be(run_id, range(len(requests)), most_memory_mib={requests.services[0]: 1e6})
         return run_id
 
     def ticks(self, *, apart_s: float = 0.2, most: int = 50) -> int:
@@ -119,3 +117,17 @@ class Tenancy:
         books = TenantHoldings.of(names, self.world.fleet.snapshot(at_s=0.0), {}, self.world.tenants.in_flight())
         of = {share.tenant: share.share for share in books.told({}, ())}
         return np.array([of[name] for name in names])
+
+
+def _requests(service: Service, count: int, *, due_s: float) -> NewRequests:
+    return NewRequests(
+        due_s=due_s + np.arange(count) * 0.001,
+        target_s=np.full(count, np.nan),
+        service_class=np.ones(count, np.int8),
+        service=np.zeros(count, np.int32),
+        cluster=np.zeros(count, np.int32),
+        cpu_work_s=np.full(count, service.cpu_work_s),
+        memory_mib=np.full(count, float(service.memory_mib)),
+        services=(service.name,),
+        clusters=("c1",),
+    )

@@ -57,15 +57,19 @@ def test_a_trace_is_not_replayed_to_a_service_with_pods_of_its_own(world: Contro
         submission(world).prepare(replace(ORDER, fleet=fleet))
 
 
-def test_a_trace_that_names_other_tenants_is_not_taken_as_one_tenants(world: ControlWorld) -> None:
-    """A run has one tenant: what the trace says is not passed over in silence. One that names the run's own says the same."""
-    teams = replace(TRACE, tenant=np.array([0, 1, 0], np.int32), tenants=("blue", "red"))
+def test_requests_of_a_trace_are_of_the_tenants_that_it_names(world: ControlWorld) -> None:
+    """Each of its own; what names none is the tenant's of the command line. Where one has all of them the run alone says whose it is."""
+    teams = replace(TRACE, tenant=np.array([0, 1, 2], np.int32), tenants=("blue", "red", ""))
     own = replace(TRACE, tenant=np.array([0, 0, 0], np.int32), tenants=("blue", "red"))
 
-    with pytest.raises(UsageError, match=r"names tenants of its requests \(red\).* one tenant's, here blue: .*--forget tenant"):
-        submission(world).prepare(replace(ORDER, trace=teams, tenant="blue"))
+    of_teams, of_one, of_none = (
+        submission(world).prepare(replace(ORDER, trace=trace, tenant="green")) for trace in (teams, own, TRACE)
+    )
 
-    assert submission(world).prepare(replace(ORDER, trace=own, tenant="blue")).run.tenant == "blue"
+    assert of_teams.requests.tenant is not None
+    assert [of_teams.requests.tenants[t] for t in of_teams.requests.tenant] == ["blue", "red", "green"]
+    assert (of_one.run.tenant, of_one.requests.tenant) == ("blue", None)
+    assert (of_none.run.tenant, of_none.requests.tenant) == ("green", None)
 
 
 def test_a_broker_that_is_away_costs_only_time(world: ControlWorld) -> None:
