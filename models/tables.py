@@ -137,6 +137,7 @@ service = Table(
     Column("target_ms", Double),
     Column("spec", JSONB, nullable=False),
     _timestamp("declared_at", default=True),
+    Column("tenant", Text, nullable=False, server_default=text("'default'")),
 )
 
 # What the pods of a service have used in a cluster since it was declared, and how many requests were answered meanwhile; LC requests are
@@ -367,7 +368,7 @@ request = Table(
     Column("reason", Text, nullable=False, server_default=text("''")),
     _timestamp("released_at"),
     _timestamp("lease_until"),
-    # Who sent it; NULL: nobody, it is of a trace.
+    # Whose it is; NULL: its run's, as all of a trace are that does not name several tenants.
     Column("tenant", Text),
     # BE: since when it waits for its present attempt, when that was placed, and by which decision; of LC its attempts have them.
     Column("released_s", Double),
@@ -383,7 +384,7 @@ request = Table(
     ),
     # What the release of BE walks by, past any number of LC requests and no further than what is due.
     Index("request_be_due", "due_s", "request_id", postgresql_where=text(f"class = 'be' AND state = '{RequestState.ACCEPTED}'")),
-    # The waiting jobs of each tenant in order. Requests of traces, whose tenant is their run's, are in `request_live` alone.
+    # What waits of each tenant in order. Requests whose tenant is their run's are in `request_live` alone.
     Index(
         "request_tenant",
         "tenant",

@@ -12,7 +12,8 @@
     ├── RequestRejected           input refused at the door: never retry (exit 3)
     │   ├── BadRows               rows of a file, each with where, found and expected
     │   ├── KeyTaken              an idempotency key that another request or job has
-    │   └── TooManyJobs           a tenant has as many live jobs as it may; one that ends makes room for it
+    │   ├── TooManyJobs           a tenant has as many live jobs as it may; one that ends makes room for it
+    │   └── NotAdmitted           a tenant asks for a service that is another's and not open to it
     ├── DependencyError           something outside does not answer, or refuses the login (exit 4)
     │   ├── StoreUnavailable      PostgreSQL
     │   ├── BrokerUnavailable     Redis or Valkey
@@ -155,6 +156,10 @@ class KeyTaken(RequestRejected):
 
 class TooManyJobs(RequestRejected):
     """A tenant has as many live jobs as it may have at a time: the same job can be submitted again when one has ended."""
+
+
+class NotAdmitted(RequestRejected):
+    """A tenant asks for a service that is another's and not open to it."""
 
 
 class DependencyError(TangoError):

@@ -33,6 +33,8 @@ def _ready(instances: Mapping[str, int]) -> str:
 COLUMNS = (
     ListColumn("name"),
     ListColumn("class"),
+    ListColumn("tenant", priority=3),
+    ListColumn("open_to", show=", ".join, priority=2),
     ListColumn("target_ms", justify="right"),
     ListColumn("cpu_work_s", justify="right"),
     ListColumn("memory_mib", justify="right"),
@@ -144,6 +146,8 @@ def list_services(output: str) -> None:
         {
             "name": s.name,
             "class": s.service_class.label,
+            "tenant": s.tenant,
+            "open_to": ["all"] if s.shared else [s.tenant, *s.allowed_tenants],
             "target_ms": s.target_ms,
             "cpu_work_s": s.cpu_work_s,
             "memory_mib": s.memory_mib,
@@ -222,6 +226,7 @@ def show(name: str, output: str) -> None:
     if output in ("json", "yaml"):
         facts = {
             "name": name,
+            "tenant": found.tenant,
             "spec": declared_spec(found),
             "assumed": found.assumed,
             "figures": rows,
@@ -234,7 +239,9 @@ def show(name: str, output: str) -> None:
     kind = f"adopted from {found.adopt.namespace}" if found.adopt else "of its own template" if found.template else "synthetic"
     kind += f" in namespace {found.namespace}" if found.namespace else ""
     serving = f"{_ready(instances)} instances ready; " if instances else ""
-    click.echo(f"{name}: {found.service_class.label}, pods {kind}; {serving}{requests} requests measured", err=True)
+    open_to = "open to all" if found.shared else f"open to {', '.join((found.tenant, *found.allowed_tenants))}"
+    of = f"{found.service_class.label} of tenant {found.tenant}, {open_to}"
+    click.echo(f"{name}: {of}, pods {kind}; {serving}{requests} requests measured", err=True)
     for refusal in refusals:
         click.echo(f"{refusal['cluster']} refuses: {told([refusal])}", err=True)
     print_rows(rows, FIGURES, output)

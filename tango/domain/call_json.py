@@ -13,9 +13,9 @@ import orjson
 from tango.client.methods import IDEMPOTENT
 from tango.domain.calls import SET_ANEW, Call, CallerRequest, asked_of
 from tango.domain.near_names import near_name
-from tango.domain.services import Service, ServiceClass
+from tango.domain.services import Service, ServiceClass, not_admitted
 from tango.domain.tenants import DEFAULT_TENANT
-from tango.errors import RequestRejected
+from tango.errors import NotAdmitted, RequestRejected
 
 ORDER = ("service", "path", "method", "headers", "body", "body_base64", "target_ms", "timeout_ms", "repeat")
 """Members; all but `service` may be left away. `headers` is an object of texts, `body` a text, `body_base64` bytes."""
@@ -27,7 +27,7 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 def request_of(order: Mapping[str, Any], services: Sequence[Service], *, tenant: str, key: str) -> CallerRequest:
     """The request that an order asks for; nobody waits for its answer, which is kept to be fetched.
 
-    Raises: RequestRejected, which names the member, what was found and what was expected.
+    Raises: RequestRejected, which names the member, what was found and what was expected; NotAdmitted for a service of another tenant.
     """
     for name in order:
         if name not in ORDER:
@@ -37,7 +37,9 @@ def request_of(order: Mapping[str, Any], services: Sequence[Service], *, tenant:
         raise RequestRejected(
             f"request: {size} bytes as JSON, expected {LARGEST_ORDER_BYTES} at most; send larger ones to the cluster's gateway"
         )
-    service = _service(order, services)
+    service, tenant = _service(order, services), tenant or DEFAULT_TENANT
+    if not service.admits(tenant):
+        raise NotAdmitted(not_admitted(service, tenant))
     method = _text(order, "method", "POST").upper()
     if method not in METHODS:
         raise RequestRejected(f"request: method is {method!r}, expected one of {', '.join(METHODS)}")
@@ -57,7 +59,7 @@ def request_of(order: Mapping[str, Any], services: Sequence[Service], *, tenant:
     return asked_of(
         service,
         call,
-        tenant=tenant or DEFAULT_TENANT,
+        tenant=tenant,
         target_s=_seconds(order, "target_ms"),
         timeout_s=_seconds(order, "timeout_ms"),
         else_targets=math.inf,

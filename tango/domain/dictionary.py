@@ -34,7 +34,7 @@ COMMON = {
     "epoch": "Counts claims; a result that bears an older one is refused.",
     "owner": "HOST:PID of the process that holds the claim.",
     "lease_until": "Until when the claim holds if it is not renewed.",
-    "tenant": "Who sent it; NULL: nobody, it is of a trace.",
+    "tenant": "Whose it is; NULL: its run's.",
     "cpu_allocatable_millicores": "CPU that pods may request there, in thousandths of a core.",
     "memory_allocatable_mib": "Memory that pods may request there, MiB.",
     "cpu_used_millicores": "Measured use of CPU, in thousandths of a core; NULL: not measured.",
@@ -559,6 +559,7 @@ DICTIONARY: dict[str, Described] = {
             "target_ms": "LC: the latency within which requests are to be answered, ms.",
             "spec": "All of its fields as JSON.",
             "declared_at": "When it was declared as it is.",
+            "tenant": "Whose it is.",
         },
     ),
     "service_namespace": Described(

@@ -240,6 +240,8 @@ class ServiceLately:
     ended_by_bucket: tuple[int, ...]
     """By bucket, the oldest first."""
     in_time_by_bucket: tuple[int, ...]
+    tenant: str = ""
+    """Whose the service is; empty: it is declared no more."""
 
     @property
     def missed(self) -> int:

@@ -20,6 +20,7 @@ from typing import Any
 from tango.domain.pod_templates import PodTemplate, template_of
 from tango.domain.quantities import Amounts
 from tango.domain.template_rules import problem_of
+from tango.domain.tenants import DEFAULT_TENANT, TENANT_NAME_RULE, is_tenant_name
 from tango.errors import ConfigError
 
 
@@ -105,6 +106,13 @@ class Service:
     startup_cpu_limit_millicores: int = 0
     """LC only: CPU limit of an instance from its making until it is ready for the first time, when it gets the declared one; 0: declared
     from the beginning. The request is the declared one all the time, so that no room is asked for that is needed for seconds."""
+    tenant: str = DEFAULT_TENANT
+    """Whose it is."""
+    shared: bool = True
+    """Whether every tenant may send requests and jobs to it; else its own alone, and those of `allowed_tenants`. A declaration that names a
+    tenant and does not say is of that tenant alone."""
+    allowed_tenants: tuple[str, ...] = ()
+    """Other tenants that may send to a service that is not shared."""
     assumed: tuple[str, ...] = ()
     """Fields whose values nobody declared: they are guesses until they are measured."""
 
@@ -135,6 +143,17 @@ class Service:
             refuse("adopt", self.adopt.selector, "an LC service without a template")
         if self.adopt is not None and self.namespace:
             refuse("namespace", self.namespace, "nothing beside adopt, which names that of its pods")
+        self._check_tenants(refuse)
+
+    def _check_tenants(self, refuse: Callable[[str, object, str], None]) -> None:
+        """Names of tenants, and who may send."""
+        for name in (self.tenant, *self.allowed_tenants):
+            if not is_tenant_name(name):
+                refuse("tenant or allowed_tenants", name, TENANT_NAME_RULE)
+        if self.shared and self.allowed_tenants:
+            refuse(
+                "allowed_tenants", self.allowed_tenants, "nothing: every tenant may send to a shared service; declare shared: false"
+            )
 
     def _check_class(self, refuse: Callable[[str, object, str], None]) -> None:
         """What LC services must have, and BE services cannot."""
@@ -169,6 +188,10 @@ class Service:
             refuse("startup_cpu_limit_millicores", boost, "nothing beside never_resize: it is taken back by a resize")
         if boost <= self.cpu_limit_millicores:
             refuse("startup_cpu_limit_millicores", boost, f"more than cpu_limit_millicores ({self.cpu_limit_millicores})")
+
+    def admits(self, tenant: str) -> bool:
+        """Whether a tenant may send requests or jobs to it."""
+        return self.shared or tenant == self.tenant or tenant in self.allowed_tenants
 
     @property
     def concurrency(self) -> int:
@@ -226,9 +249,17 @@ def spec_of(service: Service) -> dict[str, Any]:
 def service_of(spec: Mapping[str, Any]) -> Service:
     """A service from its declaration as `spec_of` gives it."""
     extended = tuple(sorted((spec.get("extended") or {}).items()))
-    tuples = {name: tuple(spec[name]) for name in ("allow_literal", "assumed") if name in spec}
+    tuples = {name: tuple(spec[name]) for name in ("allow_literal", "allowed_tenants", "assumed") if name in spec}
     adopt = Adoption(**spec["adopt"]) if spec.get("adopt") else None
     return Service(**{**spec, **tuples, "adopt": adopt, "service_class": ServiceClass(spec["service_class"]), "extended": extended})
+
+
+def not_admitted(service: Service, tenant: str) -> str:
+    """What a tenant is told that may not send to a service."""
+    return (
+        f"service {service.name} is of tenant {service.tenant} and not open to tenant {tenant}: its declaration has to name {tenant} in "
+        "allowed_tenants, or say shared: true (`tango service apply`)"
+    )
 
 
 @functools.lru_cache(maxsize=1024)

@@ -15,6 +15,7 @@ from tango.domain.fleet import MOST_PODS, Fleet, Link, NetworkModel, Node, RunPo
 from tango.domain.kubelet_ways import USUAL, KubeletWays, ways_of
 from tango.domain.quantities import MAX_MEMORY_MIB
 from tango.domain.services import Service, ServiceClass
+from tango.domain.tenants import DEFAULT_TENANT
 from tango.errors import ConfigError, FileRefused
 from tango.fleets.adoption import NOT_BESIDE as ADOPTION_HAS
 from tango.fleets.adoption import adoption_document, fields_with_adoption
@@ -52,6 +53,9 @@ _SERVICE_READERS: Readers = {
     "namespace": YamlValue.label,
     "tls": YamlValue.boolean,
     "preserve_host": YamlValue.boolean,
+    "tenant": YamlValue.label,
+    "shared": YamlValue.boolean,
+    "allowed_tenants": lambda v: tuple(item.label() for item in v.items()),
     "never_evict": YamlValue.boolean,
     "never_resize": YamlValue.boolean,
     "startup_cpu_limit_millicores": lambda v: v.integer(1, MAX_MILLICORES),
@@ -199,6 +203,7 @@ def _service(name: str, keys: YamlMapping) -> Service:
         fields = fields_with_template(keys, _SERVICE_READERS, lc=is_lc)
     else:
         fields = keys.fields(_SERVICE_READERS)
+    fields.setdefault("shared", "tenant" not in fields and "allowed_tenants" not in fields)
     try:
         return Service(name=name, service_class=service_class, **fields)
     except ConfigError as error:
@@ -232,6 +237,10 @@ def _links_and_services_of(fleet: Fleet) -> dict[str, object]:
 def declared_spec(service: Service) -> dict[str, object]:
     """The `spec` of the document that declares a service, without what is assumed."""
     values = _said({name: getattr(service, name) for name in _SERVICE_READERS if name not in service.assumed})
+    if service.allowed_tenants:
+        values["allowed_tenants"] = list(service.allowed_tenants)
+    if service.shared and service.tenant != DEFAULT_TENANT:
+        values["shared"] = True
     if service.extended:
         values["extended"] = declared_extended(service.extended)
     if service.adopt is not None:
@@ -259,6 +268,7 @@ def _said(values: dict[str, Any]) -> dict[str, Any]:
     defaults = (
         *(("pods", MOST_PODS), ("extended", ()), ("shed_after_targets", 0.0), ("tls", False), ("namespace", "")),
         *(("never_evict", False), ("never_resize", False), ("startup_cpu_limit_millicores", 0), ("preserve_host", False)),
+        *(("tenant", DEFAULT_TENANT), ("shared", True), ("allowed_tenants", ())),
         *(("template", ""), ("image", ""), ("container", ""), ("allow_literal", ()), ("assumed", ()), ("adopt", None)),
     )
     return {name: value for name, value in values.items() if (name, value) not in defaults}

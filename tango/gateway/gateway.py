@@ -34,8 +34,14 @@ SEE_AGAIN_S = 0.05
 """Seconds between two readings for callers who miss something: whoever guesses tokens has the journal read no more often than this."""
 IDLE_AFTER_S = 5.0
 """Seconds without a request after which what is known of the cluster is read less often."""
-_MAY_HAVE_COME = {Trouble.UNAUTHORIZED, Trouble.UNKNOWN_SERVICE, Trouble.JOURNAL_AWAY, Trouble.NO_INSTANCE}
-"""What is missing and may have come since the cluster was read: a token, a service, all services, an instance."""
+_MAY_HAVE_COME = {
+    Trouble.UNAUTHORIZED,
+    Trouble.UNKNOWN_SERVICE,
+    Trouble.NOT_YOUR_SERVICE,
+    Trouble.JOURNAL_AWAY,
+    Trouble.NO_INSTANCE,
+}
+"""What is missing and may have come since the cluster was read: a token, a service, leave to use it, all services, an instance."""
 T = TypeVar("T")
 
 

@@ -13,7 +13,7 @@ from tango.domain.identity import RequestKey
 from tango.domain.job_json import new_job_of, shown_job
 from tango.domain.jobs import ContainerLog, Job, NewJob, SubmittedJob
 from tango.domain.services import ServiceClass
-from tango.errors import DependencyError, KeyTaken, NotOpen, RequestRejected, TooManyJobs, UsageError
+from tango.errors import DependencyError, KeyTaken, NotAdmitted, NotOpen, RequestRejected, TooManyJobs, UsageError
 from tango.gateway.bodies import expects_nothing, held_body
 from tango.gateway.gateway import Gateway
 from tango.gateway.problems import Problem, Trouble
@@ -86,6 +86,8 @@ class JobCalls:
                 submitted = await self._asked(lambda jobs: jobs.submit(_new_job(order, tenant, request.get(TRACED))))
             except UsageError as error:
                 raise Problem(Trouble.UNKNOWN_SERVICE, str(error)) from error
+            except NotAdmitted as error:
+                raise Problem(Trouble.NOT_YOUR_SERVICE, str(error)) from error
             except KeyTaken as error:
                 raise Problem(Trouble.KEY_TAKEN, str(error), job=error.first) from error
             except TooManyJobs as error:

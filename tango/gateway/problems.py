@@ -25,6 +25,7 @@ class Trouble(Enum):
 
     UNAUTHORIZED = ("unauthorized", 401, "No valid token")
     NOT_ALLOWED = ("not-allowed", 403, "This token does not allow that")
+    NOT_YOUR_SERVICE = ("not-your-service", 403, "This service is another tenant's")
     UNKNOWN_SERVICE = ("unknown-service", 404, "There is no such service")
     UNKNOWN_REQUEST = ("unknown-request", 404, "There is no such request")
     UNKNOWN_JOB = ("unknown-job", 404, "There is no such job")

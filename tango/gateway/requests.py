@@ -87,13 +87,20 @@ class RequestCalls:
         return json_response({"request": str(key), "state": standing.state, "withdrawn": bool(withdrawn)})
 
     async def services(self, request: web.Request) -> web.Response:
-        """The LC services. Raises: Problem."""
-        note(request, tenant=(await self._gateway.caller(request.headers)).tenant)
+        """The LC services that the caller's tenant may send to. Raises: Problem."""
+        tenant = (await self._gateway.caller(request.headers)).tenant
+        note(request, tenant=tenant)
         view = self._gateway.view
-        lc = [s for s in view.services.values() if s.service_class is ServiceClass.LC]
+        lc = [s for s in view.services.values() if s.service_class is ServiceClass.LC and s.admits(tenant)]
         return json_response(
             [
-                {"service": s.name, "target_ms": s.target_ms, "ready_instances": view.ready[s.name], "address": f"/s/{s.name}/"}
+                {
+                    "service": s.name,
+                    "tenant": s.tenant,
+                    "target_ms": s.target_ms,
+                    "ready_instances": view.ready[s.name],
+                    "address": f"/s/{s.name}/",
+                }
                 for s in lc
             ]
         )

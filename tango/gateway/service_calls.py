@@ -95,7 +95,7 @@ class ServiceRoutes:
                 Trouble.BAD_REQUEST,
                 "this is no address of a service, expected /s/SERVICE/PATH of printable ASCII, everything else percent-encoded",
             )
-        service = self._gateway.view.lc_service(found["service"])
+        service = self._gateway.view.lc_service(found["service"], token.tenant)
         return token, service, (found["path"] or "/") + (found["query"] or "")
 
     async def _answered(

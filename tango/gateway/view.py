@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from tango.domain.near_names import near_name
-from tango.domain.services import Service, ServiceClass
+from tango.domain.services import Service, ServiceClass, not_admitted
 from tango.domain.tokens import KnownToken
 from tango.gateway.problems import Problem, Trouble
 from tango.ports.callers import CallerRequests
@@ -35,8 +35,8 @@ class ClusterView:
         """Whether the centre has published the services to the journal."""
         return bool(self.services)
 
-    def lc_service(self, name: str) -> Service:
-        """The LC service of this name. Raises: Problem for any other."""
+    def lc_service(self, name: str, tenant: str) -> Service:
+        """The LC service of this name, to which this tenant may send. Raises: Problem for any other."""
         if not self.is_known:
             raise Problem(
                 Trouble.JOURNAL_AWAY, "the cluster's agent has not brought the services from the centre yet", retry_after_s=2.0
@@ -50,6 +50,8 @@ class ClusterView:
                 else f"no service{near_name(name, lc)}; `tango service list` and GET /services list them"
             )
             raise Problem(Trouble.UNKNOWN_SERVICE, f"{name[:80]!r} is {found}", service=name[:80])
+        if not service.admits(tenant):
+            raise Problem(Trouble.NOT_YOUR_SERVICE, not_admitted(service, tenant), service=service.name)
         return service
 
 

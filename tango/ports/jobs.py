@@ -17,7 +17,8 @@ class JobStore(Protocol):
 
         `job.key` is not empty. The same tenant and key again: nothing happens, and the job that came first is given.
         Raises: KeyTaken where that one has other content; NotOpen while no live run accepts anything; UsageError for a service or cluster
-        that does not exist; RequestRejected for one that takes no jobs; TooManyJobs where its tenant has as many live jobs as it may.
+        that does not exist; RequestRejected for one that takes no jobs; NotAdmitted for one that is not open to its tenant; TooManyJobs
+        where its tenant has as many live jobs as it may.
         """
         ...
 

@@ -29,9 +29,9 @@ from tango.domain.lifecycle import Event
 from tango.domain.near_names import near_name
 from tango.domain.refusals import MOST_WORDS
 from tango.domain.requests import Reason, RequestState
-from tango.domain.services import Service, ServiceClass, service_of
+from tango.domain.services import Service, ServiceClass, not_admitted, service_of
 from tango.domain.state_lists import IN_FLIGHT_STATES, TERMINAL_STATES
-from tango.errors import RequestRejected, TooManyJobs, UsageError
+from tango.errors import NotAdmitted, RequestRejected, TooManyJobs, UsageError
 from tango.settings import LeaseSettings
 from tango.store.attempts import PHASES, PHASES_OF_R, end_attempts
 from tango.store.database import Cursor, Database
@@ -312,7 +312,10 @@ def _of_key(cursor: Cursor, job: NewJob) -> SubmittedJob | None:
 
 
 def _declared(cursor: Cursor, job: NewJob) -> tuple[Service, list[str]]:
-    """The job's service, and the clusters. Raises: UsageError for a name that there is not; RequestRejected for one that takes no jobs."""
+    """The job's service, and the clusters.
+
+    Raises: UsageError for a name that there is not; RequestRejected for one that takes no jobs, NotAdmitted for one of another tenant.
+    """
     cursor.execute("SELECT name, class, CASE WHEN name = %s THEN spec END FROM service ORDER BY name", (job.service,))
     services = {name: (label, spec) for name, label, spec in cursor.fetchall()}
     if job.service not in services:
@@ -327,6 +330,8 @@ def _declared(cursor: Cursor, job: NewJob) -> tuple[Service, list[str]]:
             f"service {job.service!r} is {label}, expected be: a job runs once and ends; requests go to its gateway"
         )
     service = service_of(spec)
+    if not service.admits(job.tenant):
+        raise NotAdmitted(not_admitted(service, job.tenant))
     if not service.template and (job.command is not None or job.args is not None):
         raise RequestRejected(
             f"service {job.service!r} has no template: its pods are Tango's synthetic workload, which takes no command or arguments. "

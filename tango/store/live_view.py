@@ -163,7 +163,7 @@ WITH newest AS (
 SELECT f.class::text, f.service, floor(f.age_s / %(bucket)s)::int, min(s.target_ms), count(*)::int,
        count(*) FILTER (WHERE f.in_time)::int, count(*) FILTER (WHERE f.lost)::int,
        percentile_cont(0.5) WITHIN GROUP (ORDER BY f.latency_ms), percentile_cont(0.95) WITHIN GROUP (ORDER BY f.latency_ms),
-       r.window_s
+       min(s.tenant), r.window_s
 FROM reach r LEFT JOIN fared f ON f.age_s >= 0 AND f.age_s < r.window_s LEFT JOIN service s ON s.name = f.service
 GROUP BY r.window_s, GROUPING SETS ((1, 2), (1, 2, 3)) ORDER BY 1 DESC, 2, 3 NULLS FIRST
 """
@@ -326,7 +326,8 @@ def _services(rows: Sequence[Sequence[Any]], *, buckets: int) -> tuple[ServiceLa
             latency_p95_ms=p95_ms,
             ended_by_bucket=tuple(ended[service_class, service]),
             in_time_by_bucket=tuple(in_time[service_class, service]),
+            tenant=tenant or "",
         )
-        for service_class, service, age, target_ms, count, good, lost, p50_ms, p95_ms, _ in rows
+        for service_class, service, age, target_ms, count, good, lost, p50_ms, p95_ms, tenant, _ in rows
         if age is None
     )

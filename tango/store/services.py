@@ -109,6 +109,7 @@ def write_services(cursor: Cursor, services: Sequence[Service]) -> None:
             "class": s.service_class.label,
             "target_ms": s.target_ms,
             "spec": Json(spec_of(s)),
+            "tenant": s.tenant,
         }
         for s in services
     ]
@@ -118,6 +119,6 @@ def write_services(cursor: Cursor, services: Sequence[Service]) -> None:
     note_namespaces(cursor, list(before))
     others = [s.name for s in services if before.get(s.name) != (s.template, s.adopt, s.image)]
     cursor.execute("DELETE FROM service_usage WHERE service = ANY (%s)", (others,))
-    changed = "class = excluded.class, target_ms = excluded.target_ms, spec = excluded.spec, declared_at = now()"
-    insert(cursor, "service", rows, then=f"ON CONFLICT (name) DO UPDATE SET {changed}")
+    changed = ", ".join(f"{name} = excluded.{name}" for name in ("class", "target_ms", "spec", "tenant"))
+    insert(cursor, "service", rows, then=f"ON CONFLICT (name) DO UPDATE SET {changed}, declared_at = now()")
     note_namespaces(cursor, [s.name for s in services])

@@ -10,7 +10,7 @@ import pytest
 from tango.domain.jobs import NewJob
 from tango.domain.lifecycle import Event, Outcome
 from tango.domain.tenants import Tenant, TenantShare, TenantUse
-from tango.errors import TooManyJobs, UsageError
+from tango.errors import NotAdmitted, TooManyJobs, UsageError
 from tests.fakes.store_world import BATCH, HUGE, WEB, StoreWorld, memory_world, postgres_world
 
 BLUE = Tenant(name="blue", weight=2.5, quota=(("cpu", 1500), ("memory", 4096), ("nvidia.com/gpu", 2000)), most_jobs=2)
@@ -81,6 +81,20 @@ def test_a_job_too_many_is_refused_until_one_has_ended(world: StoreWorld) -> Non
 
     assert (again.is_new, again.key, other.is_new) == (False, second.key, True)
     assert world.jobs.submit(NewJob(service="batch", key="c", tenant="blue")).is_new
+
+
+def test_a_job_for_a_service_that_is_not_open_to_its_tenant_is_refused(world: StoreWorld) -> None:
+    """In a trial too. Its own tenant and those that the declaration names may; a shared one is everybody's."""
+    closed = replace(BATCH, tenant="blue", shared=False, allowed_tenants=("green",))
+    world.fleet.put_services([closed])
+
+    for call in (world.jobs.submit, world.jobs.check):
+        with pytest.raises(NotAdmitted, match="service batch is of tenant blue and not open to tenant red"):
+            call(NewJob(service="batch", key="a", tenant="red"))
+    for tenant in ("blue", "green"):
+        assert world.jobs.submit(NewJob(service="batch", key="a", tenant=tenant)).is_new
+    world.fleet.put_services([replace(closed, shared=True, allowed_tenants=())])
+    assert world.jobs.submit(NewJob(service="batch", key="a", tenant="red")).is_new
 
 
 def test_a_job_that_ended_by_itself_makes_room_for_another(world: StoreWorld) -> None:

@@ -148,6 +148,7 @@ def _service(name: str, kind: str, target_ms: float | None, ended: Any, good: An
         latency_p95_ms=(0.86 if good.sum() / ended.sum() > 0.9 else 1.3) * target_ms if target_ms else 5_400.0,
         ended_by_bucket=tuple(int(n) for n in ended),
         in_time_by_bucket=tuple(int(n) for n in good),
+        tenant="vision" if name.startswith("a") else "default",
     )
 
 

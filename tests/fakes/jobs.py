@@ -11,8 +11,8 @@ from tango.domain.lifecycle import IN_FLIGHT, TERMINAL, Event
 from tango.domain.near_names import near_name
 from tango.domain.requests import Reason, RequestState
 from tango.domain.runs import RunInfo, RunKind, RunStatus
-from tango.domain.services import Service, ServiceClass
-from tango.errors import RequestRejected, TooManyJobs, UsageError
+from tango.domain.services import Service, ServiceClass, not_admitted
+from tango.errors import NotAdmitted, RequestRejected, TooManyJobs, UsageError
 from tests.fakes.be_requests import MOST_JOB_ATTEMPTS, MemoryBeRequests
 from tests.fakes.memory_state import MemoryState, Row, Run, StoredJob
 
@@ -179,6 +179,8 @@ class MemoryJobs:
             raise UsageError(f"there is no service {job.service!r}{near_name(job.service, self._state.services)}")
         if service.service_class is not ServiceClass.BE:
             raise RequestRejected(f"service {job.service!r} is lc, expected be")
+        if not service.admits(job.tenant):
+            raise NotAdmitted(not_admitted(service, job.tenant))
         if not service.template and (job.command is not None or job.args is not None):
             raise RequestRejected(f"service {job.service!r} has no template")
         return service

@@ -120,6 +120,7 @@ def lately_of(**changed: Any) -> LiveLately:
         latency_p95_ms=140.0,
         ended_by_bucket=(100, 100),
         in_time_by_bucket=(100, 50),
+        tenant="blue",
     )
     decided = DecisionsLately(
         kind="be",

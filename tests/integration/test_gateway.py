@@ -7,6 +7,7 @@ import json
 import logging
 import socket
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from tango.domain.tokens import KnownToken, digest_of
 from tango.settings import CallSettings, GatewaySettings
 from tests.fakes.caller_requests import RUN
 from tests.fakes.gateway_rig import BLUE, JOBS_ONLY, TOKEN, Served, gateway_rig
-from tests.fakes.store_world import CHAT, WEB, instance_of
+from tests.fakes.store_world import BATCH, CHAT, WEB, instance_of
 from tests.waiting import WITHIN_S, eventually
 
 SLOW = {"Tango-Timeout-Ms": "20000"}
@@ -262,6 +263,25 @@ async def test_a_token_in_a_header_of_its_own_leaves_authorization_to_the_servic
         await rig.call("GET", "/s/web/")
 
         assert [call.headers for call in rig.served] == [(("Authorization", "Bearer of-the-service"),), ()]
+
+
+async def test_a_service_of_another_tenant_is_refused_by_name_until_it_is_opened(tmp_path: Path) -> None:
+    """403 that says whose it is and what would open it, and nothing is kept; who is not admitted does not find it in the list either. What
+    its declaration allows, or a shared one, is served, and is the caller's tenant's."""
+    mine, theirs = replace(WEB, tenant="blue", shared=False), replace(CHAT, tenant="blue")
+    async with gateway_rig(tmp_path, services=(mine, theirs, BATCH)) as rig:
+        status, word, detail = await rig.problem("GET", "/s/web/")
+        _, _, listed = await rig.call("GET", "/services")
+        own, _, _ = await rig.call("GET", "/s/web/", token=BLUE)
+        shared, headers, _ = await rig.call("GET", "/s/chat/")
+        rig.journal.declare(replace(mine, allowed_tenants=("default",)), theirs)
+        opened, _, _ = await rig.call("GET", "/s/web/")
+
+        assert (status, word) == (403, "not-your-service")
+        assert "web is of tenant blue and not open to tenant default" in detail
+        assert [(s["service"], s["tenant"]) for s in json.loads(listed)] == [("chat", "blue")]
+        assert (own, shared, opened, len(rig.served)) == (200, 200, 200, 3)
+        assert rig.journal.standings([key := RequestKey.parsed(headers["Tango-Request"])])[key].tenant == "default"
 
 
 # ---- bad input

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,18 @@ async def test_a_job_too_many_of_a_tenant_is_answered_429_by_name(jobs: JobsRig)
     assert (status, headers["Tango-Problem"], again) == (429, "too-many-jobs", 201)
     assert "Retry-After" in headers
     assert b"tenant default has 1 live jobs" in body
+
+
+async def test_a_job_for_a_service_of_another_tenant_is_answered_403(jobs: JobsRig) -> None:
+    """And taken of its own tenant."""
+    jobs.world.fleet.put_services([replace(BATCH, tenant="blue", shared=False)])
+    order = {"service": BATCH.name}
+
+    status, told = await jobs.call("POST", "/jobs", order, token=TOKEN)
+    own, _ = await jobs.call("POST", "/jobs", order, token=BLUE)
+
+    assert (status, told["type"], own) == (403, "urn:tango:problem:not-your-service", 201)
+    assert "batch is of tenant blue" in told["detail"]
 
 
 async def test_a_job_that_is_sent_in_a_trace_has_the_gateways_span_above_it(jobs: JobsRig, spans: SpansInMemory) -> None:

@@ -52,10 +52,12 @@ def test_a_listing_says_how_many_instances_are_ready(capsys: pytest.CaptureFixtu
     assert exit_status(cli, ["service", "list"]) == 0
     table = capsys.readouterr().out
     assert exit_status(cli, ["service", "list", "-o", "json"]) == 0
-    rows = {row["name"]: row["instances"] for row in json.loads(capsys.readouterr().out)}
+    listed = json.loads(capsys.readouterr().out)
+    rows = {row["name"]: row["instances"] for row in listed}
 
     assert "1 of 2" in table
     assert (rows[WEB.name], rows[BATCH.name]) == ({"ready": 1, "made": 2}, None)
+    assert {(row["tenant"], *row["open_to"]) for row in listed} == {("default", "all")}
 
 
 def test_a_shown_service_says_it_too(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from tango.domain.call_json import LARGEST_ORDER_BYTES, ORDER, request_of
 from tango.domain.calls import Call
-from tango.errors import RequestRejected
+from tango.errors import NotAdmitted, RequestRejected
 from tests.fakes.store_world import BATCH, CHAT, WEB
 
 SERVICES = (WEB, CHAT, BATCH)
@@ -47,6 +47,15 @@ def test_every_member_counts() -> None:
     assert (found.target_s, found.patience_s) == (0.25, 1.5)
     assert request(method="GET", repeat=False).call.is_repeatable is False
     assert request(repeat=True, body="text").call == Call(method="POST", path="/", body=b"text", is_repeatable=True)
+
+
+def test_a_service_of_another_tenant_is_not_open_to_who_sends() -> None:
+    """Whoever may use the broker is trusted with the tenant that his message names, and with no more."""
+    services = (replace(WEB, tenant="blue", shared=False),)
+
+    with pytest.raises(NotAdmitted, match="web is of tenant blue and not open to tenant default"):
+        request_of({"service": "web"}, services, tenant="", key="")
+    assert request_of({"service": "web"}, services, tenant="blue", key="").tenant == "blue"
 
 
 def test_a_service_that_sheds_does_so_here_too() -> None:

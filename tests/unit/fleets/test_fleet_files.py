@@ -7,8 +7,8 @@ import pytest
 
 from tango.domain.fleet import RunPods
 from tango.domain.kubelet_ways import KubeletWays
-from tango.domain.services import ServiceClass
-from tango.errors import ConfigError, UsageError
+from tango.domain.services import ServiceClass, service_of, spec_of
+from tango.errors import ConfigError, FileRefused, UsageError
 from tango.fleets import dump_fleet, dump_services, fleet_names, load_fleet, load_services
 
 ROOT = Path(__file__).parents[3]
@@ -211,3 +211,56 @@ def test_the_ways_of_kubelets_are_read_written_and_no_part_of_the_hash(tmp_path:
     assert fleet.source_hash == usual.source_hash
     with pytest.raises(ConfigError, match=r":6: spec.kubelets: pull is an unknown key"):
         _fleet(tmp_path, SMALL.replace("beta: 0.5", "beta: 0.5\n  kubelets: {pull: 5}"))
+
+
+@pytest.mark.parametrize(
+    ("said", "tenant", "open_to", "closed_to"),
+    [
+        ("", "default", "red", ""),
+        ("tenant: blue", "blue", "blue", "red"),
+        ("tenant: default", "default", "default", "red"),
+        ("tenant: blue, shared: true", "blue", "red", ""),
+        ("tenant: blue, allowed_tenants: [red]", "blue", "red", "green"),
+        ("shared: false", "default", "default", "red"),
+    ],
+)
+def test_who_may_send_to_a_service(tmp_path: Path, said: str, tenant: str, open_to: str, closed_to: str) -> None:
+    """What names no tenant is open to all, as it was before there were tenants; what names one is that tenant's alone, unless it says more.
+    Written out it is read again as it was."""
+    path = tmp_path / "web.yaml"
+    path.write_text(
+        "{apiVersion: tango/v1, kind: Service, metadata: {name: web}, "
+        f"spec: {{class: be, cpu_work_s: 1, memory_mib: 512, {said}}}}}"
+    )
+
+    (service,) = load_services(path)
+    path.write_text(dump_services([service]))
+
+    assert service.tenant == tenant
+    assert service.admits(open_to)
+    assert not closed_to or not service.admits(closed_to)
+    assert load_services(path) == (service,)
+
+
+@pytest.mark.parametrize(
+    "said", ["tenant: Blue", "tenant: blue, shared: true, allowed_tenants: [red]", "tenant: blue, allowed_tenants: red"]
+)
+def test_tenants_of_a_service_that_make_no_sense_are_refused(tmp_path: Path, said: str) -> None:
+    """With the place."""
+    path = tmp_path / "web.yaml"
+    path.write_text(
+        "{apiVersion: tango/v1, kind: Service, metadata: {name: web}, "
+        f"spec: {{class: be, cpu_work_s: 1, memory_mib: 512, {said}}}}}"
+    )
+
+    with pytest.raises(FileRefused, match=r"web.yaml:1.*tenant"):
+        load_services(path)
+
+
+def test_a_declaration_of_before_there_were_tenants_is_open_to_all() -> None:
+    """As stores have it that were made then."""
+    (service,) = (s for s in load_fleet("demo").services if s.service_class is ServiceClass.BE and s.name == "video-transcode")
+    spec = {name: value for name, value in spec_of(service).items() if name not in ("tenant", "shared", "allowed_tenants")}
+
+    assert service_of(spec) == service
+    assert service_of(spec).admits("anybody")

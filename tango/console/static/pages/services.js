@@ -15,6 +15,7 @@ export function render({ lately }) {
     heading("Services", h("span", null, `last ${duration(lately.window_s)}, in steps of ${duration(lately.bucket_s)}`), h("span", null, "latencies and targets in trace time")),
     section("Latency-critical", table("LC services", [
       { name: "Service", of: (s) => s.service },
+      { name: "Tenant", of: (s) => s.tenant || "–" },
       { name: "In time", of: (s) => judged(s.rate) },
       { name: "Course", of: (s) => columns(shares(s), `in time, from ${percent(LOW)} to 100 %, last ${duration(lately.window_s)}`, LOW), class: "wide" },
       { name: "Target", of: (s) => ms(s.target_ms), number: true },
@@ -26,6 +27,7 @@ export function render({ lately }) {
     ], of("lc"), { key: (s) => s.service, empty: "No LC request has ended in the last minutes." })),
     section("Best-effort", table("BE services", [
       { name: "Service", of: (s) => s.service },
+      { name: "Tenant", of: (s) => s.tenant || "–" },
       { name: "Succeeded", of: (s) => count(s.in_time), number: true },
       { name: "Course", of: (s) => columns(shares(s), "share of attempts that succeeded"), class: "wide" },
       { name: "Attempts", of: (s) => count(s.ended), number: true },
