@@ -774,6 +774,7 @@ tenant = Table(
     Column("quota", JSONB, nullable=False),
     Column("most_jobs", Integer),
     _timestamp("declared_at", default=True),
+    Column("guarantee", JSONB),
 )
 
 # What placements of BE see of each tenant, while there are several of them or one has a quota; written once a second at the most.

@@ -107,6 +107,7 @@ class Scheduler:
                 evictions=evictions,
                 settings=settings.sharing,
                 reserved=reserved,
+                tenants=here.tenants,
             ),
             headroom=HeadroomForInstances(fleet=here.fleet, evictions=evictions),
             runs=here.runs,

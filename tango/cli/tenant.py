@@ -12,6 +12,9 @@ from tango.cli.confirm import dry_run_option, require_yes, would, yes_option
 from tango.cli.output import ListColumn, duration, output_option, print_rows, say, share
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tango.domain.tenants import Tenant
     from tango.ports.tenants import TenantStore
 
 COLUMNS = (
@@ -19,6 +22,7 @@ COLUMNS = (
     ListColumn("weight", justify="right", priority=9),
     ListColumn("quota", show=lambda quota: ", ".join(f"{name} {amount}" for name, amount in quota.items()), priority=8),
     ListColumn("most_jobs", title="jobs at most", justify="right", priority=6),
+    ListColumn("guarantee", title="guarantee of LC", priority=5),
     ListColumn("waiting", justify="right", priority=7),
     ListColumn("pods", justify="right", priority=7),
     ListColumn("share", show=share, justify="right", priority=9),
@@ -37,7 +41,7 @@ def _tenants() -> TenantStore:
 
 @click.group()
 def tenant() -> None:
-    """Declare tenants: what each gets of the fleet for its BE work where not all can have what they want.
+    """Declare tenants: what each gets of the fleet for its BE work where not all can have what they want, and what its LC is guaranteed.
 
     \b
         tango tenant apply -f tenants.yaml
@@ -56,7 +60,7 @@ def tenant() -> None:
 )
 @dry_run_option
 def apply(path: Path, dry_run: bool) -> None:
-    """Declare or change the tenants of a file. Others stay as they are.
+    """Declare or change the tenants of a file. Others stay as they are. Guarantees that the fleet cannot keep are refused.
 
     \b
         tango tenant apply -f tenants.yaml --dry-run    # what would change
@@ -67,6 +71,7 @@ def apply(path: Path, dry_run: bool) -> None:
 
     found = load_tenants(path)
     store = _tenants()
+    _refuse_beyond({**store.declared(), **{tenant.name: tenant for tenant in found}})
     if dry_run:
         for change in tenant_changes(found, store.declared()):
             say(change)
@@ -74,6 +79,29 @@ def apply(path: Path, dry_run: bool) -> None:
         return
     store.put(found)
     say(f"declared: {', '.join(t.name for t in found)}")
+
+
+def _refuse_beyond(declared: Mapping[str, Tenant]) -> None:
+    """Raises: RequestRejected where tenants are guaranteed more than the fleet has. Without a fleet nothing can be said."""
+    if all(tenant.guarantee is None for tenant in declared.values()):
+        return
+    from tango.bootstrap.stores import stores
+    from tango.scheduling.guarantees import LcNodes, refuse_beyond
+
+    here = stores()
+    snapshot = here.fleet.snapshot(at_s=here.clock.now_s())
+    if not snapshot.nodes:
+        say("note: no cluster has joined yet, so that nobody can say whether the fleet has what is guaranteed")
+        return
+    nodes = LcNodes.of(
+        snapshot.services,
+        clusters=snapshot.clusters,
+        node_cluster=snapshot.node_cluster,
+        cpu_allocatable=snapshot.cpu_allocatable,
+        reserve_millicores=float(here.settings.sharing.reserve_millicores),
+        instances=snapshot.instance_count,
+    )
+    refuse_beyond(declared, nodes)
 
 
 @tenant.command(name="list")
@@ -101,6 +129,7 @@ def _rows(store: TenantStore) -> list[dict[str, Any]]:
             "weight": of.weight,
             "quota": of.shown_quota(),
             "most_jobs": of.most_jobs,
+            "guarantee": of.shown_guarantee() or None,
             "waiting": sum(use.waiting for use in uses if use.tenant == name),
             "pods": sum(use.pods for use in uses if use.tenant == name),
             "share": None if seen is None else seen.share,
@@ -120,7 +149,7 @@ def _rows(store: TenantStore) -> list[dict[str, Any]]:
 @dry_run_option
 @yes_option
 def delete(name: str, dry_run: bool, yes: bool) -> None:
-    """Withdraw the declaration of tenant NAME: it has the weight 1 and no quota then. What it has goes on.
+    """Withdraw the declaration of tenant NAME: it has the weight 1, no quota and no guarantee then. What it has goes on.
 
     \b
         tango tenant delete blue --dry-run
@@ -129,7 +158,7 @@ def delete(name: str, dry_run: bool, yes: bool) -> None:
     from tango.domain.near_names import near_name
     from tango.errors import UsageError
 
-    store, what = _tenants(), f"withdraw weight and quota of tenant {name}"
+    store, what = _tenants(), f"withdraw weight, quota and guarantee of tenant {name}"
     if name not in (known := store.declared()):
         raise UsageError(f"tenant {name!r} is not declared{near_name(name, known)}; declared: {', '.join(known) or 'none'}")
     if dry_run:

@@ -18,12 +18,15 @@ from tango.domain.identity import NodeKey, PodKey
 from tango.domain.observations import InstanceState
 from tango.domain.plans import Eviction, RefusedResize, Resize, SharingPlan
 from tango.domain.slack import slack_of
+from tango.domain.snapshot import FleetSnapshot
 from tango.ports.clock import Clock
 from tango.ports.clusters import ClusterCalls
 from tango.ports.events import EventLog
 from tango.ports.fleet import FleetStore
 from tango.ports.runs import RunStore
-from tango.scheduling.sharing import NodeCapacity, Tail, common_rule, plan_sharing
+from tango.ports.tenants import TenantStore
+from tango.scheduling.guarantees import LcNodes, guarantees_of
+from tango.scheduling.sharing import Guaranteed, NodeCapacity, Tail, common_rule, plan_sharing
 from tango.settings import SharingSettings
 from tango.systems import sharing_rules
 
@@ -48,9 +51,12 @@ class Reassurance:
         evictions: BeEvictions,
         settings: SharingSettings,
         reserved: ReservedCpu | None = None,
+        tenants: TenantStore | None = None,
     ) -> None:
-        """`reserved`: where what BE gave back is kept from the placement; None: nowhere."""
+        """`reserved`: where what BE gave back is kept from the placement; None: nowhere. `tenants`: whose guarantees count; None:
+        nobody's."""
         self._reserved = reserved
+        self._tenants = tenants
         self._fleet = fleet
         self._events = events
         self._evictions = evictions
@@ -109,12 +115,33 @@ class Reassurance:
             self._settings,
             refused=refused,
             rule=rule,
+            guaranteed=self._guaranteed(snapshot),
         )
         # 3. Apply: BE gives way first, so that the new request fits when the resize comes.
         self._reserve(plan, {PodKey(cluster, i.pod): i for cluster, i in instances})
         if plan.evictions:
             self._evictions.evict(_for_growth(plan), evictable)
         return {"resizes": self._resize(plan.resizes, now_s, refused), "evictions": len(plan.evictions)}
+
+    def _guaranteed(self, snapshot: FleetSnapshot) -> Guaranteed | None:
+        """What declared tenants are guaranteed of the fleet as it is."""
+        declared = {} if self._tenants is None else self._tenants.declared()
+        if all(tenant.guarantee is None for tenant in declared.values()):
+            return None
+        nodes = LcNodes.of(
+            snapshot.services,
+            clusters=snapshot.clusters,
+            node_cluster=snapshot.node_cluster,
+            cpu_allocatable=snapshot.cpu_allocatable,
+            reserve_millicores=float(self._settings.reserve_millicores),
+            instances=snapshot.instance_count,
+        )
+        found, keys = guarantees_of(declared, nodes), snapshot.node_keys
+        return Guaranteed(
+            tenants=found.tenants,
+            kept_millicores=dict(zip(keys, found.kept_millicores.T.tolist(), strict=True)),
+            asked={(snapshot.services[s].name, keys[n]) for s, n in np.argwhere(snapshot.in_flight > 0).tolist()},
+        )
 
     def _reserve(self, plan: SharingPlan, instances: Mapping[PodKey, InstanceState]) -> None:
         """Keep what instances are to grow by on nodes where BE gives way for it, until they have it; nobody else evicts for them."""

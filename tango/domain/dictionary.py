@@ -774,6 +774,7 @@ DICTIONARY: dict[str, Described] = {
             "quota": "The most that its BE pods may request together, by resource: millicores, MiB, thousandths of extended ones.",
             "most_jobs": "Jobs of it that may be live at a time; NULL: any number.",
             "declared_at": "When it was declared last.",
+            "guarantee": "CPU that its LC may have whatever others want, and in which clusters, none: in all; NULL: it has no guarantee.",
         },
     ),
     "tenant_share": Described(

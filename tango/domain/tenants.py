@@ -6,10 +6,11 @@ tenant, are those of the tenant `default`. How shares are decided is `tango.sche
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tango.domain.quantities import Amounts, format_mib, format_millicores, is_extended
 from tango.errors import ConfigError
@@ -28,6 +29,15 @@ def is_tenant_name(name: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Guarantee:
+    """CPU that the LC instances of a tenant may have whenever they are asked, whatever others want."""
+
+    cpu_millicores: int
+    clusters: tuple[str, ...] = ()
+    """Where, together; empty: of all clusters."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Tenant:
     """One tenant as declared. Raises: ConfigError, which names the member, for what cannot be."""
 
@@ -39,6 +49,8 @@ class Tenant:
     thousandths of extended resources. What is not named is not limited."""
     most_jobs: int | None = None
     """Jobs of its own that may be live at a time; a further one is refused when it is submitted. None: any number."""
+    guarantee: Guarantee | None = None
+    """For its LC services (`tango.scheduling.guarantees`); None: no more than others leave."""
 
     def __post_init__(self) -> None:
         def refuse(field: str, found: object, expected: str) -> None:
@@ -57,10 +69,33 @@ class Tenant:
                 refuse(f"quota of {name}", amount, "0 or more")
         if self.most_jobs is not None and self.most_jobs < 0:
             refuse("jobs", self.most_jobs, "0 or more")
+        if self.guarantee is not None and self.guarantee.cpu_millicores <= 0:
+            refuse("guarantee of cpu", self.guarantee.cpu_millicores, "above 0")
+        if self.guarantee is not None and list(self.guarantee.clusters) != sorted(set(self.guarantee.clusters)):
+            refuse("clusters of the guarantee", self.guarantee.clusters, "each cluster once, in order of the names")
 
     def shown_quota(self) -> dict[str, str]:
         """The quota as Kubernetes writes quantities, by resource."""
         return {name: format_mib(amount) if name == "memory" else format_millicores(amount) for name, amount in self.quota}
+
+    def shown_guarantee(self) -> str:
+        """The guarantee in words; empty: none."""
+        if self.guarantee is None:
+            return ""
+        where = f" in {', '.join(self.guarantee.clusters)}" if self.guarantee.clusters else ""
+        return f"{format_millicores(self.guarantee.cpu_millicores)} cpu{where}"
+
+
+def tenant_as_dict(tenant: Tenant) -> dict[str, Any]:
+    """The declaration as JSON has it; `tenant_from` reads it."""
+    return {**dataclasses.asdict(tenant), "quota": dict(tenant.quota)}
+
+
+def tenant_from(values: Mapping[str, Any]) -> Tenant:
+    """A tenant from its declaration as `tenant_as_dict` gives it."""
+    said = values.get("guarantee")
+    guarantee = None if said is None else Guarantee(cpu_millicores=said["cpu_millicores"], clusters=tuple(said["clusters"]))
+    return Tenant(**{**values, "quota": tuple(sorted(values["quota"].items())), "guarantee": guarantee})
 
 
 class TenantUse(NamedTuple):
@@ -106,4 +141,5 @@ def tenant_changes(tenants: Iterable[Tenant], known: Mapping[str, Tenant]) -> li
 
 def _words(tenant: Tenant) -> str:
     quota = ", ".join(f"{amount} of {name}" for name, amount in tenant.shown_quota().items()) or "none"
-    return f"weight {tenant.weight:g}, quota {quota}, jobs {'any' if tenant.most_jobs is None else tenant.most_jobs}"
+    guarantee = f", guarantee {tenant.shown_guarantee()}" if tenant.guarantee else ""
+    return f"weight {tenant.weight:g}, quota {quota}, jobs {'any' if tenant.most_jobs is None else tenant.most_jobs}{guarantee}"

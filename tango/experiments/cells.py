@@ -27,7 +27,7 @@ from tango.domain.checkpoints import CheckpointFile
 from tango.domain.fleet import Fleet
 from tango.domain.near_names import near_name
 from tango.domain.runs import NewRequests
-from tango.domain.tenants import Tenant
+from tango.domain.tenants import Tenant, tenant_as_dict, tenant_from
 from tango.errors import CheckpointError, UsageError
 from tango.fleets import load_fleet
 from tango.fleets.catalog import parse_fleet
@@ -81,7 +81,7 @@ class Cell:
             "variation": self.variation,
             "bound": self.bound,
             "checkpoint": dataclasses.asdict(self.checkpoint) if self.checkpoint else None,
-            "tenants": [{**dataclasses.asdict(tenant), "quota": dict(tenant.quota)} for tenant in self.tenants],
+            "tenants": [tenant_as_dict(tenant) for tenant in self.tenants],
         }
 
     @classmethod
@@ -96,7 +96,7 @@ class Cell:
             variation=values["variation"],
             bound=values["bound"],
             checkpoint=CheckpointFile(**values["checkpoint"]) if values.get("checkpoint") else None,
-            tenants=tuple(Tenant(**{**of, "quota": tuple(sorted(of["quota"].items()))}) for of in values.get("tenants", ())),
+            tenants=tuple(tenant_from(of) for of in values.get("tenants", ())),
         )
 
     def key(self) -> str:

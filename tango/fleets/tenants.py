@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tango.domain.quantities import Amounts, Quantity, cpu_millicores, extended_amounts, is_extended, memory_mib, parse_quantity
-from tango.domain.tenants import LEAST_WEIGHT, MOST_WEIGHT, Tenant
+from tango.domain.tenants import LEAST_WEIGHT, MOST_WEIGHT, Guarantee, Tenant
 from tango.errors import ConfigError, FileRefused
 from tango.fleets.declarations import head_of
 from tango.fleets.yaml_document import YamlValue
@@ -19,9 +19,10 @@ def tenant_of(document: YamlValue) -> Tenant:
     weight = spec.optional("weight", lambda v: v.number(LEAST_WEIGHT, MOST_WEIGHT), 1.0)
     quota = spec.optional("quota", _quota_of, nothing)
     most_jobs = spec.optional("jobs", lambda v: v.integer(0, MOST_JOBS), None)
+    guarantee = spec.optional("guarantee", _guarantee_of, None)
     spec.close()
     try:
-        return Tenant(name=name, weight=weight, quota=quota, most_jobs=most_jobs)
+        return Tenant(name=name, weight=weight, quota=quota, most_jobs=most_jobs, guarantee=guarantee)
     except ConfigError as error:
         raise FileRefused(f"{document.where}: {error}") from error
 
@@ -33,6 +34,17 @@ def _quota_of(value: YamlValue) -> Amounts:
             item.refuse("cpu, memory, or an extended resource such as nvidia.com/gpu", found=f"of {name!r}")
         found[name] = _amount(name, item)
     return tuple(sorted(found.items()))
+
+
+def _guarantee_of(value: YamlValue) -> Guarantee:
+    keys = value.mapping()
+    none: tuple[str, ...] = ()
+    found = Guarantee(
+        cpu_millicores=keys.required("cpu", lambda v: _amount("cpu", v)),
+        clusters=keys.optional("clusters", lambda v: tuple(sorted(item.label() for item in v.items())), none),
+    )
+    keys.close()
+    return found
 
 
 def _amount(name: str, item: YamlValue) -> int:

@@ -15,6 +15,8 @@ from tango.domain.observations import InstanceState
 from tango.domain.plans import Eviction, RefusedResize, Resize, SharingPlan
 from tango.domain.services import Service
 from tango.scheduling.sharing_step import (
+    CUT,
+    NO_GUARANTEES,
     RULES,
     STEP_MILLICORES,
     Declared,
@@ -27,7 +29,7 @@ from tango.scheduling.sharing_step import (
 )
 from tango.settings import SharingSettings
 
-__all__ = ["STEP_MILLICORES", "NodeCapacity", "Tail", "common_rule", "plan_sharing", "tuning_of"]
+__all__ = ["STEP_MILLICORES", "Guaranteed", "NodeCapacity", "Tail", "common_rule", "plan_sharing", "tuning_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +49,17 @@ class NodeCapacity:
     """Of BE, and of LC pods that are not among the instances of the round."""
     be_evictable: tuple[tuple[Eviction, int], ...] = ()
     """(eviction, CPU request in millicores that it gives back)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guaranteed:
+    """What tenants are guaranteed of nodes for their LC, and who is asked."""
+
+    tenants: tuple[str, ...]
+    kept_millicores: Mapping[NodeKey, Sequence[float]]
+    """Of each node of a round, by tenant."""
+    asked: Collection[tuple[str, NodeKey]] = ()
+    """(service, node) that has requests in flight; what has answered in the lookback is asked too."""
 
 
 def common_rule(rules: Collection[str]) -> str:
@@ -87,9 +100,10 @@ def plan_sharing(
     *,
     refused: Collection[RefusedResize] = (),
     rule: str = "hrm",
+    guaranteed: Guaranteed | None = None,
 ) -> SharingPlan:
     """Resizes and evictions of one round. `changed_s` gives the time of each pod's last resize. What was `refused` is not asked for
-    again, nor more than it, and nobody gives way for it."""
+    again, nor more than it, and nobody gives way for it. `guaranteed`: what tenants are, None: nothing."""
     lc = {name: row for row, (name, s) in enumerate(item for item in services.items() if item[1].target_ms is not None)}
     nodes = {key: row for row, key in enumerate(capacities)}
     rows = sorted((pair for pair in instances if NodeKey(pair[0], pair[1].node) in nodes), key=lambda pair: (pair[1].pod, pair[0]))
@@ -115,23 +129,43 @@ def plan_sharing(
         since_resize_s=np.array([now_s - changed_s.get(pod, -1e9) for pod in pod_keys], np.float64),
         refused_limit_millicores=np.array([limit_refused.get(pod, np.inf) for pod in pod_keys], np.float64),
         refused_request_millicores=np.array([request_refused.get(pod, np.inf) for pod in pod_keys], np.float64),
+        asked=np.array(
+            [
+                t.samples > 0 or (guaranteed is not None and (i.service, node) in guaranteed.asked)
+                for (_, i), node, t in zip(rows, node_keys, measured, strict=True)
+            ],
+            np.bool_,
+        ),
     )
     evictable = [pair for node in capacities.values() for pair in node.be_evictable]
     # Instances of services that are no longer declared have row 0: there must be one, though nothing is decided by it.
-    declared = declared_sizes([services[name] for name in lc]) if lc else Declared(np.ones(1), np.ones(1), np.ones(1))
+    tenants = () if guaranteed is None else guaranteed.tenants
+    of_tenant = np.array(
+        [tenants.index(services[n].tenant) if services[n].tenant in tenants else len(tenants) for n in lc], np.int64
+    )
+    declared = (
+        declared_sizes([services[name] for name in lc], tenant=of_tenant)
+        if lc
+        else Declared(np.ones(1), np.ones(1), np.ones(1), np.full(1, len(tenants)))
+    )
     node_columns = NodeCapacities(
         allocatable_millicores=np.array([float(r.cpu_allocatable_millicores) for r in capacities.values()]),
         be_request_millicores=np.array([float(r.be_cpu_request_millicores) for r in capacities.values()]),
         first_evictable=np.concatenate(([0], np.cumsum([len(r.be_evictable) for r in capacities.values()]))).astype(np.int64),
         evictable_millicores=np.array([float(request) for _, request in evictable]),
+        guaranteed_millicores=NO_GUARANTEES
+        if guaranteed is None
+        else np.array([guaranteed.kept_millicores[node] for node in capacities]).reshape(-1, len(tenants)).T.copy(),
     )
-    out = new_shares(instances=len(rows), evictable=len(evictable), be_share=np.ones(len(capacities)))
+    out = new_shares(instances=len(rows), evictable=len(evictable), be_share=np.ones(len(capacities)), guarantees=len(tenants))
     share(tuning_of(settings, rule), columns, node_columns, declared, out)
     # The limit tells growing from shrinking; under `burst`, where it stays, the CPU request does.
     limit_delta = out.limit_millicores - columns.limit_millicores
     request_delta = out.request_millicores - columns.request_millicores
     grown = (limit_delta > 0) | ((limit_delta == 0) & (request_delta > 0))
     changed = np.flatnonzero((limit_delta != 0) | (request_delta != 0))
+    gives_back = out.of_tenants[CUT, declared.tenant[columns.service], columns.node] > 0
+    gives_back |= (limit_delta < 0) & (rule == "burst")  # whose limits do not fall for anything else
     return SharingPlan(
         resizes=tuple(
             Resize(
@@ -143,7 +177,7 @@ def plan_sharing(
                 cpu_limit_after_millicores=int(out.limit_millicores[k]),
                 cpu_request_after_millicores=int(out.request_millicores[k]),
                 slack=float(out.slack[k]),
-                reason="grow" if grown[k] else "shrink",
+                reason="grow" if grown[k] else "guarantee" if gives_back[k] else "shrink",
             )
             for k in changed.tolist()
         ),

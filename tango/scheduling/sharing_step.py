@@ -16,6 +16,11 @@ instance grows, above `shrink_above` it shrinks, with a hold after each change, 
   nothing but the dispatcher stands, which has to count crowding (`lc.expected_time.crowding`): not a rule for LC policies that do not. A
   departure from the papers above. A limit that a node refuses for good (a `LimitRange`, a quota) is approached by halves.
 - `STATIC`. Requests and limits stay as declared.
+
+Tenants may be guaranteed CPU for their LC (`tango.scheduling.guarantees`). On a node where one that is asked there has a guarantee, the
+instances of all others together hold no more than what that leaves: those who hold more give it back at once, whoever grows stops before
+it, and under `BURST` the limits of the others, which would be the whole node, divide what is left. No instance falls below its declared
+CPU request for it.
 """
 
 from __future__ import annotations
@@ -41,6 +46,8 @@ MOST_GROWTH = 4.0
 """A limit grows by at most this factor at a time."""
 LC_SIZE, LC_REQUEST, FREED, LEAST_SLACK = range(4)
 """Rows of `Shares.sums`."""
+SIZE, KEPT, ABOVE, CUT = range(4)
+"""Rows of `Shares.of_tenants`."""
 BE_CUT, BE_RAISE, LEAST_BE_SHARE = 0.5, 1.25, 0.1
 """`CERES`: what a round does to the share of their limits that BE pods may use, and its floor."""
 
@@ -68,6 +75,8 @@ class Instances(NamedTuple):
     """the smallest limit that its node refused for good; infinity: none"""
     refused_request_millicores: NDArray[np.float64]
     """`BURST`: likewise of CPU requests, asked for without a larger limit"""
+    asked: NDArray[np.bool_]
+    """whether its service has answered on its node in the lookback, or is asked there now: its tenant's guarantee counts then"""
 
 
 def new_instances(*, node: NDArray[np.int64], service: NDArray[np.int64], declared: Declared) -> Instances:
@@ -84,6 +93,7 @@ def new_instances(*, node: NDArray[np.int64], service: NDArray[np.int64], declar
         since_resize_s=np.zeros(count),
         refused_limit_millicores=np.full(count, np.inf),
         refused_request_millicores=np.full(count, np.inf),
+        asked=np.zeros(count, np.bool_),
     )
 
 
@@ -98,9 +108,17 @@ class NodeCapacities(NamedTuple):
     """(n + 1,) node k may lose the pods first_evictable[k] to first_evictable[k + 1]"""
     evictable_millicores: NDArray[np.float64]
     """(k,) CPU request of each such pod"""
+    guaranteed_millicores: NDArray[np.float64]
+    """(t, n) CPU that the LC instances of each tenant with a guarantee may have there together, whatever others want"""
 
 
-def new_capacities(*, allocatable_millicores: NDArray[np.float64], evictable: int) -> NodeCapacities:
+NO_GUARANTEES = np.zeros((0, 0))
+"""`NodeCapacities.guaranteed_millicores` where no tenant has any."""
+
+
+def new_capacities(
+    *, allocatable_millicores: NDArray[np.float64], evictable: int, guaranteed_millicores: NDArray[np.float64] = NO_GUARANTEES
+) -> NodeCapacities:
     """Nodes without BE, and space for this many pods that may be evicted."""
     nodes = len(allocatable_millicores)
     return NodeCapacities(
@@ -108,6 +126,7 @@ def new_capacities(*, allocatable_millicores: NDArray[np.float64], evictable: in
         be_request_millicores=np.zeros(nodes),
         first_evictable=np.zeros(nodes + 1, np.int64),
         evictable_millicores=np.zeros(evictable),
+        guaranteed_millicores=guaranteed_millicores,
     )
 
 
@@ -120,14 +139,17 @@ class Declared(NamedTuple):
     """CPU request of an instance, or of a BE pod"""
     target_ms: NDArray[np.float64]
     """latency target; infinity for BE"""
+    tenant: NDArray[np.int64]
+    """row of its tenant in `NodeCapacities.guaranteed_millicores`; as many as there are rows: it has no guarantee"""
 
 
-def declared_sizes(services: Sequence[Service]) -> Declared:
-    """The columns of services."""
+def declared_sizes(services: Sequence[Service], *, tenant: NDArray[np.int64] | None = None) -> Declared:
+    """The columns of services; without `tenant` none has a guarantee."""
     return Declared(
         limit_millicores=np.array([float(service.cpu_limit_millicores) for service in services]),
         request_millicores=np.array([float(service.cpu_request_millicores) for service in services]),
         target_ms=np.array([service.target_ms or np.inf for service in services]),
+        tenant=np.zeros(len(services), np.int64) if tenant is None else tenant,
     )
 
 
@@ -171,10 +193,13 @@ class Shares(NamedTuple):
     """(4, n) scratch: sizes (`_size`) and CPU requests of LC, requests freed by evictions, in millicores; least slack"""
     next_evictable: NDArray[np.int64]
     """(n,) scratch: the next pod to evict"""
+    of_tenants: NDArray[np.float64]
+    """(4, t + 1, n) scratch, the last row of tenants for all without a guarantee: sizes, what is kept of the guarantee of one that is
+    asked, what sizes are above the least that instances keep, in millicores; the part of that which is given back"""
 
 
-def new_shares(*, instances: int, evictable: int, be_share: NDArray[np.float64]) -> Shares:
-    """Space for the result of a round over this many instances and evictable pods."""
+def new_shares(*, instances: int, evictable: int, be_share: NDArray[np.float64], guarantees: int = 0) -> Shares:
+    """Space for the result of a round over this many instances, evictable pods and tenants with a guarantee."""
     nodes = len(be_share)
     return Shares(
         limit_millicores=np.zeros(instances),
@@ -184,6 +209,7 @@ def new_shares(*, instances: int, evictable: int, be_share: NDArray[np.float64])
         be_share=be_share,
         sums=np.zeros((4, nodes)),
         next_evictable=np.zeros(nodes, np.int64),
+        of_tenants=np.zeros((4, guarantees + 1, nodes)),
     )
 
 
@@ -233,15 +259,13 @@ def _burst_limit(tuning: Tuning, limit: float, allocatable: float, refused_at: f
 def share(tuning: Tuning, instances: Instances, nodes: NodeCapacities, declared: Declared, out: Shares) -> int:
     """One round; give the number of instances that change."""
     _sum_up(tuning.rule, instances, nodes, declared, out)
+    is_guaranteed = len(nodes.guaranteed_millicores) > 0 and tuning.rule != STATIC
+    if is_guaranteed:
+        _give_back(tuning, instances, nodes, declared, out)
     least_slack = out.sums[LEAST_SLACK]
     changed = 0
     for i in range(len(instances.node)):
         node, service = instances.node[i], instances.service[i]
-        out.limit_millicores[i], out.request_millicores[i], out.slack[i] = (
-            instances.limit_millicores[i],
-            instances.request_millicores[i],
-            1.0,
-        )
         measured = instances.samples[i] >= tuning.min_samples
         overrun = instances.tail_ms[i] / declared.target_ms[service] if measured else 0.0
         if measured:
@@ -257,9 +281,14 @@ def share(tuning: Tuning, instances: Instances, nodes: NodeCapacities, declared:
                 instances.refused_limit_millicores[i],
                 instances.since_resize_s[i],
             )
+            if is_guaranteed:
+                _divide_node(tuning, instances, nodes, declared, out, i)
         # One thing at a time, so that a refusal tells what was refused.
-        if out.limit_millicores[i] == instances.limit_millicores[i]:
-            _resize(tuning, instances, nodes, declared, out, i, overrun, measured)
+        if (
+            out.limit_millicores[i] == instances.limit_millicores[i]
+            and out.request_millicores[i] == instances.request_millicores[i]
+        ):
+            _resize(tuning, instances, nodes, declared, out, i, overrun, measured, is_guaranteed)
         if out.limit_millicores[i] != instances.limit_millicores[i] or out.request_millicores[i] != instances.request_millicores[i]:
             changed += 1
     if tuning.rule == CERES:
@@ -273,7 +302,7 @@ def share(tuning: Tuning, instances: Instances, nodes: NodeCapacities, declared:
 
 @inlined
 def _sum_up(rule: int, instances: Instances, nodes: NodeCapacities, declared: Declared, out: Shares) -> None:
-    """Begin a round: what the LC instances of each node have together, and nobody evicted."""
+    """Begin a round: what the LC instances of each node have together, all of them as they are, and nobody evicted."""
     sums = out.sums
     for node in range(len(nodes.allocatable_millicores)):
         sums[LC_SIZE, node] = sums[LC_REQUEST, node] = sums[FREED, node] = 0.0
@@ -287,6 +316,121 @@ def _sum_up(rule: int, instances: Instances, nodes: NodeCapacities, declared: De
             rule, instances.limit_millicores[i], instances.request_millicores[i], declared, instances.service[i]
         )
         sums[LC_REQUEST, node] += instances.request_millicores[i]
+        out.limit_millicores[i], out.request_millicores[i], out.slack[i] = (
+            instances.limit_millicores[i],
+            instances.request_millicores[i],
+            1.0,
+        )
+
+
+@in_place
+def _give_back(tuning: Tuning, instances: Instances, nodes: NodeCapacities, declared: Declared, out: Shares) -> None:
+    """Let instances give back what they hold of the guarantees of other tenants that are asked, each a like part of what it may.
+
+    Where one tenant's guarantee counts it is all others who give; where several do, whoever holds more than his own.
+    """
+    rule, of, others = tuning.rule, out.of_tenants, len(nodes.guaranteed_millicores)
+    for t in range(others + 1):
+        for node in range(len(nodes.allocatable_millicores)):
+            of[SIZE, t, node] = of[KEPT, t, node] = of[ABOVE, t, node] = of[CUT, t, node] = 0.0
+    for i in range(len(instances.node)):
+        node, service = instances.node[i], instances.service[i]
+        t = declared.tenant[service]
+        size = _size(rule, instances.limit_millicores[i], instances.request_millicores[i], declared, service)
+        of[SIZE, t, node] += size
+        if instances.ready[i]:
+            of[ABOVE, t, node] += max(0.0, size - declared.request_millicores[service])
+        if t < others and instances.asked[i]:
+            of[KEPT, t, node] = nodes.guaranteed_millicores[t, node]
+    for node in range(len(nodes.allocatable_millicores)):
+        asked, alone = _asked(of, node)
+        excess, can = -(nodes.allocatable_millicores[node] - tuning.reserve_millicores), 0.0
+        for t in range(others + 1):
+            if asked == 1 and t == alone:
+                excess += of[KEPT, t, node]
+                continue
+            excess += max(of[SIZE, t, node], of[KEPT, t, node])
+            can += min(max(0.0, of[SIZE, t, node] - of[KEPT, t, node]), of[ABOVE, t, node])
+        if asked == 0 or excess < STEP_MILLICORES or can <= 0.0:
+            continue
+        for t in range(others + 1):
+            if of[ABOVE, t, node] > 0.0 and not (asked == 1 and t == alone):
+                may = min(max(0.0, of[SIZE, t, node] - of[KEPT, t, node]), of[ABOVE, t, node])
+                of[CUT, t, node] = min(1.0, excess / can) * may / of[ABOVE, t, node]
+    for i in range(len(instances.node)):
+        node, service = instances.node[i], instances.service[i]
+        t = declared.tenant[service]
+        least = declared.request_millicores[service]
+        size = _size(rule, instances.limit_millicores[i], instances.request_millicores[i], declared, service)
+        if of[CUT, t, node] > 0.0 and instances.ready[i] and size > least:
+            _shrink_to(rule, instances, declared, out, i, max(least, np.floor(size - of[CUT, t, node] * (size - least))))
+
+
+@inlined
+def _asked(of: NDArray[np.float64], node: int) -> tuple[int, int]:
+    """How many tenants are asked on a node that have a guarantee there, and which is one of them."""
+    asked, found = 0, -1
+    for t in range(of.shape[1] - 1):
+        if of[KEPT, t, node] > 0.0:
+            asked, found = asked + 1, t
+    return asked, found
+
+
+@inlined
+def _shrink_to(rule: int, instances: Instances, declared: Declared, out: Shares, row: int, after: float) -> None:
+    """Give an instance this size, with the declared share of it as its CPU request, and count it."""
+    node, service = instances.node[row], instances.service[row]
+    limit, request = instances.limit_millicores[row], instances.request_millicores[row]
+    size = _size(rule, limit, request, declared, service)
+    share_of_limit = declared.request_millicores[service] / declared.limit_millicores[service]
+    wanted = min(request, max(1.0, np.floor(after * share_of_limit)))
+    if rule != BURST:
+        out.limit_millicores[row] = after
+    out.request_millicores[row] = wanted
+    out.sums[LC_SIZE, node] += after - size
+    out.sums[LC_REQUEST, node] += wanted - request
+    out.of_tenants[SIZE, declared.tenant[service], node] += after - size
+
+
+@inlined
+def _divide_node(tuning: Tuning, instances: Instances, nodes: NodeCapacities, declared: Declared, out: Shares, row: int) -> None:
+    """`BURST`: keep the limit of an instance to what the guarantees of other tenants leave of its node, a part by its size.
+
+    Who alone has a guarantee that counts keeps the node. Limits move by whole steps, so that together they never hold more.
+    """
+    node, service = instances.node[row], instances.service[row]
+    of, t = out.of_tenants, declared.tenant[service]
+    asked, alone = _asked(of, node)
+    if asked == 0 or (asked == 1 and t == alone):
+        return
+    limit, least = instances.limit_millicores[row], declared.request_millicores[service] + 1.0
+    size = _size(BURST, limit, out.request_millicores[row], declared, service)
+    left, sizes, own = nodes.allocatable_millicores[node] - tuning.reserve_millicores, 0.0, 0.0
+    for k in range(of.shape[1]):
+        left -= of[KEPT, k, node]
+        if not (asked == 1 and k == alone):
+            sizes += of[SIZE, k, node]
+    if of[SIZE, t, node] > 0.0:
+        own = of[KEPT, t, node] * size / of[SIZE, t, node]
+    part = own + max(0.0, left) * size / sizes if sizes > 0.0 else own
+    target = max(least, np.floor(part / STEP_MILLICORES) * STEP_MILLICORES)
+    if limit > target:
+        out.limit_millicores[row] = target
+        if out.request_millicores[row] > target - 1.0:
+            out.sums[LC_REQUEST, node] += target - 1.0 - out.request_millicores[row]
+            out.request_millicores[row] = target - 1.0
+    else:
+        out.limit_millicores[row] = max(limit, min(out.limit_millicores[row], target))
+
+
+@inlined
+def _most_size(tuning: Tuning, nodes: NodeCapacities, out: Shares, node: int, tenant: int, others_of_tenant: float) -> float:
+    """What an instance of a tenant may have at the most, beside the others of that tenant and what is kept for other tenants."""
+    most = nodes.allocatable_millicores[node] - tuning.reserve_millicores - others_of_tenant
+    for t in range(out.of_tenants.shape[1]):
+        if t != tenant:
+            most -= max(out.of_tenants[SIZE, t, node], out.of_tenants[KEPT, t, node])
+    return float(most)
 
 
 @inlined
@@ -299,6 +443,7 @@ def _resize(
     row: int,
     overrun: float,
     measured: bool,
+    is_guaranteed: bool,
 ) -> None:
     """Let slack move an instance: its limit and request, or under `BURST` its request alone."""
     rule, node, service = tuning.rule, instances.node[row], instances.service[row]
@@ -309,8 +454,12 @@ def _resize(
         tuning, size, declared.limit_millicores[service], out.slack[row], overrun, measured, instances.since_resize_s[row]
     )
     # All LC limits of a node together stay within the node: beyond that a larger limit gives nothing.
-    others = lc_size[node] - size
-    ceiling = max(size, nodes.allocatable_millicores[node] - tuning.reserve_millicores - others)
+    if is_guaranteed:
+        tenant = declared.tenant[service]
+        ceiling = max(size, _most_size(tuning, nodes, out, node, tenant, out.of_tenants[SIZE, tenant, node] - size))
+    else:
+        others = lc_size[node] - size
+        ceiling = max(size, nodes.allocatable_millicores[node] - tuning.reserve_millicores - others)
     after = min(after, ceiling, nodes.allocatable_millicores[node])
     if abs(after - size) < STEP_MILLICORES or (rule != BURST and after >= instances.refused_limit_millicores[row]):
         return
@@ -336,6 +485,8 @@ def _resize(
     out.request_millicores[row] = wanted
     lc_size[node] += after - size
     lc_request[node] += wanted - request
+    if is_guaranteed:
+        out.of_tenants[SIZE, declared.tenant[service], node] += after - size
 
 
 @inlined

@@ -86,6 +86,7 @@ def _fill_columns(state: EngineState, now_s: float) -> None:
             instances.tail_ms[at] = state.tails.tail_ms[ring]
             instances.samples[at] = state.tails.samples[ring]
             instances.since_resize_s[at] = now_s - state.sharing.changed_s[at]
+            instances.asked[at] = state.tails.samples[ring] > 0 or state.truth.in_flight[state.places.row_service[row], node] > 0.0
 
 
 @in_place

@@ -70,7 +70,7 @@ class Given:
     """For training a learned LC policy: noise to sample by, and space for what its choices saw, a row for each request; None: the policy
     decides as it would live."""
     tenants: Mapping[str, Tenant] = field(default_factory=dict)
-    """Declared tenants by name; others have the weight 1 and no quota."""
+    """Declared tenants by name; others have the weight 1, no quota and no guarantee."""
     waited_s: NDArray[np.float64] | float = 0.0
     """(m,) how long each request had waited when it arrived, which counts in the latencies that are measured, and is not in its target."""
 
@@ -94,7 +94,8 @@ def simulate(
 
     `span_s` is the trace's span (default: the last arrival), which the window of the figures follows.
     Raises: Deadlock when nothing can ever run any more, unless `end_when_stuck`: then the run ends there, `stuck` says what waits, and
-    those requests stay live; ImpossiblePlan for a plan that cannot be carried out.
+    those requests stay live; ImpossiblePlan for a plan that cannot be carried out; RequestRejected for guarantees that the fleet cannot
+    keep.
     """
     run = _Run(fleet, requests, system, settings, seed=seed, span_s=span_s, given=given)
     run.go(progress, end_when_stuck=end_when_stuck)
@@ -137,6 +138,7 @@ class _Run:
             sharing=system.sharing,
             charge_s=self._costs.lc_table(system.lc, nodes=nodes),
             waited_s=given.waited_s,
+            tenants=given.tenants,
         )
         self._views = Views(self._world)
         self._declared = given.tenants

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import numpy as np
@@ -11,9 +12,11 @@ from tango.domain.fleet import Fleet
 from tango.domain.resource_axis import CPU, PODS, ResourceAxis
 from tango.domain.runs import NewRequests
 from tango.domain.services import ServiceClass
+from tango.domain.tenants import Tenant
 from tango.errors import ConfigError
 from tango.node_model.state import NONE, NodeStates, grown, new_states
 from tango.scheduling.be_headroom import most_memory_mib
+from tango.scheduling.guarantees import Guarantees, LcNodes, guarantees_of, refuse_beyond
 from tango.scheduling.lc.columns import NO_NOISE, Choices, Traits, new_belief, new_terrain
 from tango.scheduling.sharing import tuning_of
 from tango.scheduling.sharing_step import Declared, declared_sizes
@@ -39,7 +42,9 @@ class SimulationState:
         sharing: str,
         charge_s: NDArray[np.float64],
         waited_s: NDArray[np.float64] | float = 0.0,
+        tenants: Mapping[str, Tenant] | None = None,
     ) -> None:
+        """`tenants`: those that are declared. Raises: RequestRejected where they are guaranteed more than the fleet has."""
         nodes = [(k, node) for k, cluster in enumerate(fleet.clusters) for node in cluster.nodes]
         self.fleet = fleet
         self.node_names = tuple(node.name for _, node in nodes)
@@ -49,7 +54,9 @@ class SimulationState:
         is_lc = np.array([service.service_class is ServiceClass.LC for service in services], np.bool_)
         self.resources = ResourceAxis.of(services)
         requested = self.resources.pod_requests(services)
-        declared, places = declared_sizes(services), state.new_places(services)
+        places = state.new_places(services)
+        guarantees = self._guarantees(tenants or {}, settings)
+        declared = declared_sizes(services, tenant=guarantees.of_service)
         holdings = state.new_holdings(
             allocatable=self.resources.columns([self.resources.of_node(node) for _, node in nodes]),
             lc=requested[:, places.row_service].sum(axis=1),
@@ -103,6 +110,7 @@ class SimulationState:
                 row_service=places.row_service,
                 cpu_millicores=cpu_millicores,
                 pods_per_node=pods,
+                guaranteed_millicores=guarantees.kept_millicores,
             ),
             be=state.new_be_sizes(requests=requested, declared=declared, is_lc=is_lc),
             choices=_no_choices(len(requests)),
@@ -114,6 +122,18 @@ class SimulationState:
     def now_s(self) -> float:
         """Seconds since the run's zero."""
         return float(self.engine.clock["window"][0]) * self.engine.rules.window_s
+
+    def _guarantees(self, tenants: Mapping[str, Tenant], settings: SimulationSettings) -> Guarantees:
+        """What tenants are guaranteed of each node."""
+        nodes = LcNodes.of(
+            self.fleet.services,
+            clusters=tuple(cluster.name for cluster in self.fleet.clusters),
+            node_cluster=self.node_cluster,
+            cpu_allocatable=np.array([float(node.cpu_millicores) for cluster in self.fleet.clusters for node in cluster.nodes]),
+            reserve_millicores=float(settings.sharing.reserve_millicores),
+        )
+        refuse_beyond(tenants, nodes)
+        return guarantees_of(tenants, nodes)
 
     def grow(self, events: int = 0) -> None:
         """Let every array grow that the next window (and `events` more on the heap) may fill.

@@ -324,18 +324,26 @@ NEVER_S = -1e9
 
 
 def new_sharing(
-    *, tuning: Tuning, declared: Declared, row_service: NDArray[np.int64], cpu_millicores: NDArray[np.float64], pods_per_node: int
+    *,
+    tuning: Tuning,
+    declared: Declared,
+    row_service: NDArray[np.int64],
+    cpu_millicores: NDArray[np.float64],
+    pods_per_node: int,
+    guaranteed_millicores: NDArray[np.float64],
 ) -> Sharing:
-    """Instances of the declared size on every node, and space for this many BE pods a node."""
+    """Instances of the declared size on every node, and space for this many BE pods a node. `guaranteed_millicores` (t, n)."""
     nodes, rows = len(cpu_millicores), len(row_service)
     pods = nodes * pods_per_node
     return Sharing(
         tuning=tuning,
         instances=new_instances(node=np.repeat(np.arange(nodes), rows), service=np.tile(row_service, nodes), declared=declared),
         changed_s=np.full(nodes * rows, NEVER_S),
-        capacities=new_capacities(allocatable_millicores=cpu_millicores, evictable=pods),
+        capacities=new_capacities(
+            allocatable_millicores=cpu_millicores, evictable=pods, guaranteed_millicores=guaranteed_millicores
+        ),
         declared=declared,
-        shares=new_shares(instances=nodes * rows, evictable=pods, be_share=np.ones(nodes)),
+        shares=new_shares(instances=nodes * rows, evictable=pods, be_share=np.ones(nodes), guarantees=len(guaranteed_millicores)),
         evictable=np.zeros(pods, np.int64),
         evictable_done_s=np.zeros(pods),
     )

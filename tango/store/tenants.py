@@ -10,14 +10,14 @@ from psycopg2.extras import Json
 from tango.domain.lifecycle import Event
 from tango.domain.near_names import near_name
 from tango.domain.state_lists import IN_FLIGHT_STATES
-from tango.domain.tenants import Tenant, TenantShare, TenantUse
+from tango.domain.tenants import Tenant, TenantShare, TenantUse, tenant_as_dict, tenant_from
 from tango.errors import UsageError
 from tango.ports.tenants import TOLD_S
 from tango.store.database import Cursor, Database
 from tango.store.lifecycle_sql import HOLDING_RUNS, OPEN_RUNS, before
 from tango.store.rows import insert
 
-_DECLARED = "SELECT name, weight, quota, most_jobs FROM tenant"
+_DECLARED = "SELECT name, weight, quota, most_jobs, guarantee FROM tenant"
 # As what nodes hold is counted (`tango.store.snapshots`): a run that is being cancelled waits for nothing, and holds what it has in flight.
 _USES = f"""
 SELECT coalesce(q.tenant, r.tenant), q.service,
@@ -55,20 +55,17 @@ class PostgresTenants:
 
     def put(self, tenants: Sequence[Tenant]) -> None:
         """One statement, in order of the names."""
-        rows = [
-            {"name": t.name, "weight": t.weight, "quota": Json(dict(t.quota)), "most_jobs": t.most_jobs}
-            for t in sorted(tenants, key=lambda tenant: tenant.name)
-        ]
-        changed = ", ".join(f"{name} = excluded.{name}" for name in ("weight", "quota", "most_jobs"))
+        said = [tenant_as_dict(t) for t in sorted(tenants, key=lambda tenant: tenant.name)]
+        rows = [of | {"quota": Json(of["quota"]), "guarantee": of["guarantee"] and Json(of["guarantee"])} for of in said]
+        changed = ", ".join(f"{name} = excluded.{name}" for name in ("weight", "quota", "most_jobs", "guarantee"))
         then = f"ON CONFLICT (name) DO UPDATE SET {changed}, declared_at = now()"
         self._database.run(lambda cursor: insert(cursor, "tenant", rows, then=then))
 
     def declared(self) -> Mapping[str, Tenant]:
         """One look at a table of a row for each."""
-        return {
-            name: Tenant(name=name, weight=weight, quota=tuple(sorted(quota.items())), most_jobs=most_jobs)
-            for name, weight, quota, most_jobs in self._database.rows(f"{_DECLARED} ORDER BY name")
-        }
+        names = ("name", "weight", "quota", "most_jobs", "guarantee")
+        found = [tenant_from(dict(zip(names, row, strict=True))) for row in self._database.rows(f"{_DECLARED} ORDER BY name")]
+        return {tenant.name: tenant for tenant in found}
 
     def delete(self, name: str) -> None:
         """By its name."""

@@ -9,12 +9,13 @@ import pytest
 
 from tango.domain.jobs import NewJob
 from tango.domain.lifecycle import Event, Outcome
-from tango.domain.tenants import Tenant, TenantShare, TenantUse
+from tango.domain.tenants import Guarantee, Tenant, TenantShare, TenantUse
 from tango.errors import NotAdmitted, TooManyJobs, UsageError
 from tests.fakes.store_world import BATCH, HUGE, WEB, StoreWorld, memory_world, postgres_world
 
 BLUE = Tenant(name="blue", weight=2.5, quota=(("cpu", 1500), ("memory", 4096), ("nvidia.com/gpu", 2000)), most_jobs=2)
 RED = Tenant(name="red")
+GREEN = Tenant(name="green", guarantee=Guarantee(cpu_millicores=2500, clusters=("c1", "c2")))
 
 
 @pytest.fixture(params=["memory", "postgres"])
@@ -25,10 +26,10 @@ def world(request: pytest.FixtureRequest) -> StoreWorld:
 
 def test_tenants_are_declared_and_declared_again(world: StoreWorld) -> None:
     """What is declared again is as it was said last; others stay."""
-    world.tenants.put([RED, BLUE])
+    world.tenants.put([RED, GREEN, BLUE])
     world.tenants.put([Tenant(name="red", weight=0.5)])
 
-    assert list(world.tenants.declared().items()) == [("blue", BLUE), ("red", Tenant(name="red", weight=0.5))]
+    assert list(world.tenants.declared().items()) == [("blue", BLUE), ("green", GREEN), ("red", Tenant(name="red", weight=0.5))]
 
 
 def test_a_tenant_is_withdrawn_once(world: StoreWorld) -> None:

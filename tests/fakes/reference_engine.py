@@ -33,7 +33,7 @@ from tango.domain.snapshot_assembly import (
     pending_columns,
 )
 from tango.scheduling.sharing import tuning_of
-from tango.scheduling.sharing_step import RULES, Instances, NodeCapacities, declared_sizes, new_shares, share
+from tango.scheduling.sharing_step import NO_GUARANTEES, RULES, Instances, NodeCapacities, declared_sizes, new_shares, share
 from tango.settings import Settings
 from tango.sim.decision_costs import LONGEST_BATCH, DecisionCosts
 from tango.sim.failures import Outage
@@ -612,6 +612,7 @@ class ReferenceEngine:
             since_resize_s=np.array([now_s - self.sites[n].changed_s[k] for n, k, _ in every]),
             refused_limit_millicores=np.full(len(every), np.inf),
             refused_request_millicores=np.full(len(every), np.inf),
+            asked=np.zeros(len(every), np.bool_),
         )
         booked = [sum(self.services[s].cpu_request_millicores for s, _ in site.placed.values()) for site in self.sites]
         capacities = NodeCapacities(
@@ -619,6 +620,7 @@ class ReferenceEngine:
             be_request_millicores=np.array(booked, float),
             first_evictable=np.cumsum([0] + [len(pods) for pods in least_lost_first]).astype(np.int64),
             evictable_millicores=np.array([pod.weight for pod in evictable]),
+            guaranteed_millicores=NO_GUARANTEES,
         )
         declared = declared_sizes(self.services)
         out = new_shares(instances=len(every), evictable=len(evictable), be_share=self.be_share)

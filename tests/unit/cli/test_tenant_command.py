@@ -40,7 +40,7 @@ def test_a_trial_says_what_would_change_and_changes_nothing(
     assert statuses == [0, 0, 0, 1, 0, 1]
     said = capsys.readouterr().err.splitlines()
     assert said[0] == "blue: new, weight 2, quota 2 of cpu, jobs 1"
-    assert "would withdraw weight and quota of tenant blue" in said[-1]
+    assert "would withdraw weight, quota and guarantee of tenant blue" in said[-1]
 
 
 def test_a_tenant_is_withdrawn_by_its_name(world: StoreWorld, capsys: pytest.CaptureFixture[str]) -> None:

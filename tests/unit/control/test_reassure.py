@@ -15,6 +15,7 @@ from tango.control.reserved_cpu import ReservedCpu
 from tango.domain.jobs import NewJob
 from tango.domain.observations import InstanceState
 from tango.domain.runs import ScalingOutcome
+from tango.domain.tenants import Guarantee, Tenant
 from tango.ports.fleet import FleetStore
 from tango.settings import LeaseSettings, SharingSettings
 from tests.fakes.control_world import ControlWorld, control_world
@@ -42,7 +43,12 @@ C1_N1, C1_N2, C2_N1 = 0, 1, 2
 def reassurance(world: ControlWorld, *, fleet: FleetStore | None = None) -> Reassurance:
     """Of one process."""
     return Reassurance(
-        fleet=fleet or world.fleet, events=world.events, clusters=world.clusters, evictions=evictions(world), settings=SETTINGS
+        fleet=fleet or world.fleet,
+        events=world.events,
+        clusters=world.clusters,
+        evictions=evictions(world),
+        settings=SETTINGS,
+        tenants=world.tenants,
     )
 
 
@@ -100,6 +106,29 @@ def test_a_service_short_of_slack_grows_on_its_node(world: ControlWorld) -> None
     assert [(e.kind, e.pod, e.after_millicores, e.outcome) for e in world.state.scalings] == [
         ("resize", "lc-web-c1-n1-0", 3000, "done")
     ]
+
+
+def test_an_instance_of_another_tenant_gives_back_what_is_guaranteed(world: ControlWorld) -> None:
+    """CHAT, of red, has grown over the node. Without a guarantee WEB, of blue, is late and gets nothing; with one CHAT shrinks for it,
+    which is on record as that, and WEB grows beside it. Where nobody asks for WEB, on the other nodes, CHAT keeps what it has."""
+    world.fleet.put_services([replace(WEB, tenant="blue"), replace(CHAT, tenant="red")])
+    grown = {"cpu_limit_millicores": 3000, "cpu_request_millicores": 600}
+    observed(
+        world, *(i for node in ("c1-n1", "c1-n2") for i in (instance_of(WEB, node), replace(instance_of(CHAT, node), **grown)))
+    )
+    served(world, 5, latency_ms=200.0)
+
+    without = reassurance(world).round(now_s=ZERO_S)
+    world.tenants.put([Tenant(name="blue", guarantee=Guarantee(cpu_millicores=5000))])
+    guaranteed = reassurance(world).round(now_s=ZERO_S)
+
+    assert (without["resizes"], guaranteed["resizes"]) == (0, 2)
+    found = {r.pod: (r.reason, r.cpu_limit_after_millicores) for r in world.clusters.resized}
+    assert found.keys() == {"lc-web-c1-n1-0", "lc-chat-c1-n1-0"}
+    (back, theirs), (grows, mine) = found["lc-chat-c1-n1-0"], found["lc-web-c1-n1-0"]
+    assert (back, grows) == ("guarantee", "grow")
+    assert 1800 < mine <= 3000  # about half of the node, by what instances request and the room that each node has
+    assert mine + theirs <= 4000
 
 
 def test_with_too_few_answers_or_within_target_nothing_is_done(world: ControlWorld) -> None:
