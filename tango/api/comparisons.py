@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,6 +19,7 @@ from tango.api.tables import table_of
 from tango.api.workloads import WorkloadLike, as_workload
 from tango.domain.near_names import near_name
 from tango.domain.seeds import COMPARISON
+from tango.domain.tenants import Tenant
 from tango.errors import UsageError
 from tango.experiments.cells import Cell
 from tango.experiments.sweeps import KeptResults, run_cells
@@ -72,6 +73,10 @@ class SystemComparison:
         """
         return table_of([row.as_dict() for row in self.comparison.rows.values() if row.system != self.comparison.baseline])
 
+    def tenants(self) -> pa.Table:
+        """A row for each scenario, system and tenant: the mean over seeds of each column of `Simulation.tenants`."""
+        return table_of(self.comparison.tenants())
+
     def judge(self, system: str) -> Verdicts:
         """One system against all others: whether it holds within the margins of docs/simulator.md, and which claims are significant."""
         _require_one_of(system, self.comparison.systems, "system")
@@ -101,6 +106,7 @@ def compare(
     settings: Changes = NO_CHANGES,
     tuned: bool = True,
     bound: bool = False,
+    tenants: Sequence[Tenant] = (),
     processes: int = 1,
     keep_in: str | Path | None = None,
     progress: Finished | None = None,
@@ -108,10 +114,10 @@ def compare(
     """Simulate each system on each workload and seed; all systems of a seed serve the same requests.
 
     `seeds` is how many, from 3,000,000 on as `tango compare` takes them, or which. `baseline` is the system that the others are compared
-    with: the first one. Runs that deadlock count as they stand, with a note. With `keep_in` finished cells are kept in that folder and
-    found again; those of functions are not, since a function is not known by its name. They also run in this process alone, whatever
-    `processes`: a policy that is to run in several is named `FILE.py:FUNCTION`. A script that asks for several processes needs the usual
-    line `if __name__ == "__main__":`.
+    with: the first one. `tenants` is what is declared of tenants. Runs that deadlock count as they stand, with a note. With `keep_in`
+    finished cells are kept in that folder and found again; those of functions are not, since a function is not known by its name. They
+    also run in this process alone, whatever `processes`: a policy that is to run in several is named `FILE.py:FUNCTION`. A script that
+    asks for several processes needs the usual line `if __name__ == "__main__":`.
     Raises: UsageError for names that there are not or that are there twice; else as `simulate`.
     """
     chosen = [as_system(one) for one in systems]
@@ -125,7 +131,7 @@ def compare(
     where = as_text(fleet)
     # Systems vary fastest: a process keeps the requests that it drew last, and all systems of a seed share them.
     asked = [
-        (one, one.cell(workload, where, seed, settings, tuned=tuned, bound=bound))
+        (one, replace(one.cell(workload, where, seed, settings, tuned=tuned, bound=bound), tenants=tuple(tenants)))
         for workload in drawn
         for seed in some
         for one in chosen

@@ -39,12 +39,25 @@ def _quota_of(value: YamlValue) -> Amounts:
 def _guarantee_of(value: YamlValue) -> Guarantee:
     keys = value.mapping()
     none: tuple[str, ...] = ()
-    found = Guarantee(
-        cpu_millicores=keys.required("cpu", lambda v: _amount("cpu", v)),
-        clusters=keys.optional("clusters", lambda v: tuple(sorted(item.label() for item in v.items())), none),
-    )
+    found = Guarantee(cpu_millicores=keys.required("cpu", _cpu_guaranteed), clusters=keys.optional("clusters", _clusters_of, none))
     keys.close()
     return found
+
+
+def _cpu_guaranteed(value: YamlValue) -> int:
+    amount = _amount("cpu", value)
+    if amount <= 0:
+        value.refuse("a quantity above 0")
+    return amount
+
+
+def _clusters_of(value: YamlValue) -> tuple[str, ...]:
+    found = list[str]()
+    for item in value.items():
+        if (name := item.label()) in found:
+            item.refuse("each cluster once")
+        found.append(name)
+    return tuple(sorted(found))
 
 
 def _amount(name: str, item: YamlValue) -> int:

@@ -11,6 +11,7 @@ import pytest
 from tango.cli.failures import exit_status
 from tango.cli.main import cli
 from tango.domain.tenants import Tenant, TenantShare
+from tango.settings import SharingSettings
 from tests.fakes.store_world import BATCH, StoreWorld, memory_world
 
 FILE = "apiVersion: tango/v1\nkind: Tenant\nmetadata: {name: blue}\nspec: {weight: 2, quota: {cpu: 2}, jobs: 1}\n"
@@ -21,6 +22,10 @@ def world(monkeypatch: pytest.MonkeyPatch) -> StoreWorld:
     """In memory, and the commands'."""
     world = memory_world()
     monkeypatch.setattr("tango.cli.tenant._tenants", lambda: world.tenants)
+    here = SimpleNamespace(
+        fleet=world.fleet, clock=SimpleNamespace(now_s=lambda: 0.0), settings=SimpleNamespace(sharing=SharingSettings())
+    )
+    monkeypatch.setattr("tango.bootstrap.stores.stores", lambda: here)
     monkeypatch.setattr("tango.cli.job._stores", lambda: SimpleNamespace(jobs=world.jobs, refusals=world.refusals))
     monkeypatch.setattr("tango.cli.job.publisher", lambda: SimpleNamespace(arrivals=lambda batches: None))
     return world
@@ -41,6 +46,25 @@ def test_a_trial_says_what_would_change_and_changes_nothing(
     said = capsys.readouterr().err.splitlines()
     assert said[0] == "blue: new, weight 2, quota 2 of cpu, jobs 1"
     assert "would withdraw weight, quota and guarantee of tenant blue" in said[-1]
+
+
+def test_guarantees_that_the_fleet_cannot_keep_are_refused_together_with_those_that_are_declared(
+    world: StoreWorld, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In a trial too; one fits, two do not. The list has what is guaranteed."""
+    file = tmp_path / "tenants.yaml"
+    text = "apiVersion: tango/v1\nkind: Tenant\nmetadata: {name: NAME}\nspec: {guarantee: {cpu: 6}}\n"
+    statuses = []
+    for name, options in (("blue", ()), ("red", ("--dry-run",)), ("red", ())):
+        file.write_text(text.replace("NAME", name))
+        statuses.append(exit_status(cli, ["tenant", "apply", "-f", str(file), *options]))
+
+    said = capsys.readouterr().err
+    assert statuses == [0, 3, 3]
+    assert list(world.tenants.declared()) == ["blue"]
+    assert "cannot keep what tenants are guaranteed" in said
+    assert exit_status(cli, ["tenant", "list", "-o", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["guarantee"] == "6 cpu"
 
 
 def test_a_tenant_is_withdrawn_by_its_name(world: StoreWorld, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
-from tango.domain.tenants import Tenant, tenant_changes
+from tango.domain.tenants import Guarantee, Tenant, tenant_as_dict, tenant_changes, tenant_from
 from tango.errors import FileRefused
 from tango.fleets import load_tenants
 
@@ -40,6 +41,17 @@ spec: {{}}
     assert blue.shown_quota() == {"cpu": "2500m", "memory": "16Gi", "nvidia.com/gpu": "2"}
 
 
+def test_a_guarantee_is_of_cpu_in_the_fleet_or_in_some_clusters(tmp_path: Path) -> None:
+    """Clusters in order of their names."""
+    whole = load(tmp_path, f"{HEAD}spec: {{guarantee: {{cpu: 2500m}}}}\n")
+    part = load(tmp_path, f"{HEAD}spec: {{guarantee: {{cpu: 8, clusters: [c2, c1]}}}}\n")
+
+    assert whole == (Tenant(name="blue", guarantee=Guarantee(cpu_millicores=2500)),)
+    assert part == (Tenant(name="blue", guarantee=Guarantee(cpu_millicores=8000, clusters=("c1", "c2"))),)
+    assert [tenant.shown_guarantee() for tenant in (*whole, *part, Tenant(name="red"))] == ["2500m cpu", "8 cpu in c1, c2", ""]
+    assert [tenant_from(json.loads(json.dumps(tenant_as_dict(tenant)))) for tenant in (*whole, *part)] == [*whole, *part]
+
+
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
@@ -48,6 +60,10 @@ spec: {{}}
         ("{quota: {cpu: much}}", "spec.quota.cpu is 'much', expected a quantity such as 8, 500m or 16Gi"),
         ("{quota: {cpu: -1}}", "expected a quantity of 0 or more"),
         ("{quota: {disk: 1}}", "is of 'disk', expected cpu, memory, or an extended resource"),
+        ("{guarantee: {}}", "spec.guarantee.cpu is missing"),
+        ("{guarantee: {cpu: 0}}", "spec.guarantee.cpu is 0, expected a quantity above 0"),
+        ("{guarantee: {cpu: 1, memory: 1}}", "spec.guarantee.memory is an unknown key"),
+        ("{guarantee: {cpu: 1, clusters: [c1, c1]}}", "spec.guarantee.clusters[1] is 'c1', expected each cluster once"),
         ("{jobs: -1}", "spec.jobs is -1, expected a whole number from 0"),
     ],
 )
