@@ -78,6 +78,7 @@ def _facts(home: Path | None, *, ask_clusters: bool) -> Facts:
             broker=_broker(settings, names),
             clusters=_clusters(here, ask=ask_clusters),
             services=_services(here),
+            guarantees=_guarantees(here),
             checkpoint=_checkpoint(here),
             open_runs=len(here.runs.active_runs()),
             holders=lease_times(here.database),
@@ -212,6 +213,22 @@ def _services(here: Stores) -> tuple[ServiceFacts, ...]:
         for service in here.fleet.services()
         if service.service_class is ServiceClass.LC
     )
+
+
+def _guarantees(here: Stores) -> str:
+    """What tenants are guaranteed and the fleet cannot keep: it was not so when that was declared."""
+    from tango.errors import RequestRejected
+    from tango.scheduling.guarantees import LcNodes, refuse_beyond
+
+    declared = here.tenants.declared()
+    if all(tenant.guarantee is None for tenant in declared.values()):
+        return ""
+    snapshot = here.fleet.snapshot(at_s=here.clock.now_s())
+    try:
+        refuse_beyond(declared, LcNodes.seen(snapshot, reserve_millicores=float(here.settings.sharing.reserve_millicores)))
+    except RequestRejected as error:
+        return str(error)
+    return ""
 
 
 def _checkpoint(here: Stores) -> CheckpointFacts:

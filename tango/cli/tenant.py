@@ -93,15 +93,7 @@ def _refuse_beyond(declared: Mapping[str, Tenant]) -> None:
     if not snapshot.nodes:
         say("note: no cluster has joined yet, so that nobody can say whether the fleet has what is guaranteed")
         return
-    nodes = LcNodes.of(
-        snapshot.services,
-        clusters=snapshot.clusters,
-        node_cluster=snapshot.node_cluster,
-        cpu_allocatable=snapshot.cpu_allocatable,
-        reserve_millicores=float(here.settings.sharing.reserve_millicores),
-        instances=snapshot.instance_count,
-    )
-    refuse_beyond(declared, nodes)
+    refuse_beyond(declared, LcNodes.seen(snapshot, reserve_millicores=float(here.settings.sharing.reserve_millicores)))
 
 
 @tenant.command(name="list")

@@ -191,6 +191,15 @@ def _services(facts: Facts) -> Iterator[Finding]:
             yield _problem("services", f"service {service.name} {how}", remedy=f"tango service show {service.name}")
 
 
+def _guarantees(facts: Facts) -> Iterator[Finding]:
+    if facts.guarantees:
+        yield _problem(
+            "guarantees",
+            f"{facts.guarantees}: until then each tenant gets a like part of what there is",
+            remedy="tango tenant list; tango tenant apply -f FILE",
+        )
+
+
 def _checkpoint(facts: Facts) -> Iterator[Finding]:
     checkpoint = facts.checkpoint
     if checkpoint is None:
@@ -248,6 +257,7 @@ CHECKS: Sequence[Callable[[Facts], Iterator[Finding]]] = (
     _broker,
     _clusters,
     _services,
+    _guarantees,
     _checkpoint,
     _periodic,
 )

@@ -128,14 +128,7 @@ class Reassurance:
         declared = {} if self._tenants is None else self._tenants.declared()
         if all(tenant.guarantee is None for tenant in declared.values()):
             return None
-        nodes = LcNodes.of(
-            snapshot.services,
-            clusters=snapshot.clusters,
-            node_cluster=snapshot.node_cluster,
-            cpu_allocatable=snapshot.cpu_allocatable,
-            reserve_millicores=float(self._settings.reserve_millicores),
-            instances=snapshot.instance_count,
-        )
+        nodes = LcNodes.seen(snapshot, reserve_millicores=float(self._settings.reserve_millicores))
         found, keys = guarantees_of(declared, nodes), snapshot.node_keys
         return Guaranteed(
             tenants=found.tenants,

@@ -132,3 +132,5 @@ class Facts:
     open_runs: int = 0
     holders: dict[str, float] | None = None
     """Seconds for which each lease of periodic work still holds, by its name; negative: seconds since it ran out."""
+    guarantees: str = ""
+    """What tenants are guaranteed and the fleet cannot keep, in words; empty: it can."""

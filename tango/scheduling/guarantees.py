@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from tango.domain.quantities import format_millicores
 from tango.domain.services import Service, ServiceClass
+from tango.domain.snapshot import FleetSnapshot
 from tango.domain.tenants import Tenant
 from tango.errors import RequestRejected
 
@@ -60,6 +61,18 @@ class LcNodes:
             cpu_allocatable=np.maximum(0.0, cpu_allocatable - reserve_millicores),
             services=services,
             instances=count,
+        )
+
+    @classmethod
+    def seen(cls, snapshot: FleetSnapshot, *, reserve_millicores: float) -> LcNodes:
+        """Those of a live fleet."""
+        return cls.of(
+            snapshot.services,
+            clusters=snapshot.clusters,
+            node_cluster=snapshot.node_cluster,
+            cpu_allocatable=snapshot.cpu_allocatable,
+            reserve_millicores=reserve_millicores,
+            instances=snapshot.instance_count,
         )
 
     @property

@@ -155,7 +155,7 @@ def plan_sharing(
         evictable_millicores=np.array([float(request) for _, request in evictable]),
         guaranteed_millicores=NO_GUARANTEES
         if guaranteed is None
-        else np.array([guaranteed.kept_millicores[node] for node in capacities]).reshape(-1, len(tenants)).T.copy(),
+        else np.array([guaranteed.kept_millicores[node] for node in capacities], np.float64).reshape(-1, len(tenants)).T.copy(),
     )
     out = new_shares(instances=len(rows), evictable=len(evictable), be_share=np.ones(len(capacities)), guarantees=len(tenants))
     share(tuning_of(settings, rule), columns, node_columns, declared, out)

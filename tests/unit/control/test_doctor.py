@@ -103,6 +103,7 @@ def test_a_sound_installation_has_no_finding() -> None:
         (with_part("clusters", forbidden=(("bind pods: no", "deploy/rbac"),)), "permissions", Level.PROBLEM, "may not bind pods"),
         (with_part("services", instances=0, ready=0), "services", Level.PROBLEM, "web has no instance"),
         (with_part("services", ready=0), "services", Level.PROBLEM, "has 4 instances and none is ready"),
+        (dataclasses.replace(SOUND, guarantees="cluster c1 cannot keep"), "guarantees", Level.PROBLEM, "cluster c1 cannot keep"),
         (with_part("checkpoint", refused="damaged"), "checkpoint", Level.PROBLEM, "june is promoted and cannot be used: damaged"),
         (with_part("checkpoint", live="", own_failure="gone"), "checkpoint", Level.PROBLEM, "gone"),
         (with_part("checkpoint", own_failure="gone"), "checkpoint", Level.NOTE, "gone"),
