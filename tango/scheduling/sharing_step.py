@@ -46,8 +46,11 @@ MOST_GROWTH = 4.0
 """A limit grows by at most this factor at a time."""
 LC_SIZE, LC_REQUEST, FREED, LEAST_SLACK = range(4)
 """Rows of `Shares.sums`."""
-SIZE, KEPT, ABOVE, CUT = range(4)
+SIZE, LIMIT, KEPT, ABOVE, CUT = range(5)
 """Rows of `Shares.of_tenants`."""
+DRIFT = 1.25
+"""`BURST`: times its part of what guarantees leave that an instance may have as its limit while all together leave them: parts follow the
+slack of every instance, and a resize of each for each of these would be many."""
 BE_CUT, BE_RAISE, LEAST_BE_SHARE = 0.5, 1.25, 0.1
 """`CERES`: what a round does to the share of their limits that BE pods may use, and its floor."""
 
@@ -194,8 +197,8 @@ class Shares(NamedTuple):
     next_evictable: NDArray[np.int64]
     """(n,) scratch: the next pod to evict"""
     of_tenants: NDArray[np.float64]
-    """(4, t + 1, n) scratch, the last row of tenants for all without a guarantee: sizes, what is kept of the guarantee of one that is
-    asked, what sizes are above the least that instances keep, in millicores; the part of that which is given back"""
+    """(5, t + 1, n) scratch, the last row of tenants for all without a guarantee: sizes, limits, what is kept of the guarantee of one that
+    is asked, what sizes are above the least that instances keep, in millicores; the part of that which is given back"""
 
 
 def new_shares(*, instances: int, evictable: int, be_share: NDArray[np.float64], guarantees: int = 0) -> Shares:
@@ -209,7 +212,7 @@ def new_shares(*, instances: int, evictable: int, be_share: NDArray[np.float64],
         be_share=be_share,
         sums=np.zeros((4, nodes)),
         next_evictable=np.zeros(nodes, np.int64),
-        of_tenants=np.zeros((4, guarantees + 1, nodes)),
+        of_tenants=np.zeros((5, guarantees + 1, nodes)),
     )
 
 
@@ -332,12 +335,13 @@ def _give_back(tuning: Tuning, instances: Instances, nodes: NodeCapacities, decl
     rule, of, others = tuning.rule, out.of_tenants, len(nodes.guaranteed_millicores)
     for t in range(others + 1):
         for node in range(len(nodes.allocatable_millicores)):
-            of[SIZE, t, node] = of[KEPT, t, node] = of[ABOVE, t, node] = of[CUT, t, node] = 0.0
+            of[SIZE, t, node] = of[LIMIT, t, node] = of[KEPT, t, node] = of[ABOVE, t, node] = of[CUT, t, node] = 0.0
     for i in range(len(instances.node)):
         node, service = instances.node[i], instances.service[i]
         t = declared.tenant[service]
         size = _size(rule, instances.limit_millicores[i], instances.request_millicores[i], declared, service)
         of[SIZE, t, node] += size
+        of[LIMIT, t, node] += instances.limit_millicores[i]
         if instances.ready[i]:
             of[ABOVE, t, node] += max(0.0, size - declared.request_millicores[service])
         if t < others and instances.asked[i]:
@@ -396,7 +400,7 @@ def _shrink_to(rule: int, instances: Instances, declared: Declared, out: Shares,
 def _divide_node(tuning: Tuning, instances: Instances, nodes: NodeCapacities, declared: Declared, out: Shares, row: int) -> None:
     """`BURST`: keep the limit of an instance to what the guarantees of other tenants leave of its node, a part by its size.
 
-    Who alone has a guarantee that counts keeps the node. Limits move by whole steps, so that together they never hold more.
+    Who alone has a guarantee that counts keeps the node. All others together never hold more than it leaves.
     """
     node, service = instances.node[row], instances.service[row]
     of, t = out.of_tenants, declared.tenant[service]
@@ -405,22 +409,28 @@ def _divide_node(tuning: Tuning, instances: Instances, nodes: NodeCapacities, de
         return
     limit, least = instances.limit_millicores[row], declared.request_millicores[service] + 1.0
     size = _size(BURST, limit, out.request_millicores[row], declared, service)
-    left, sizes, own = nodes.allocatable_millicores[node] - tuning.reserve_millicores, 0.0, 0.0
+    most = nodes.allocatable_millicores[node] - tuning.reserve_millicores
+    left, sizes, limits, own = most, 0.0, 0.0, 0.0
     for k in range(of.shape[1]):
         left -= of[KEPT, k, node]
         if not (asked == 1 and k == alone):
             sizes += of[SIZE, k, node]
+            limits += of[LIMIT, k, node]
     if of[SIZE, t, node] > 0.0:
         own = of[KEPT, t, node] * size / of[SIZE, t, node]
     part = own + max(0.0, left) * size / sizes if sizes > 0.0 else own
     target = max(least, np.floor(part / STEP_MILLICORES) * STEP_MILLICORES)
-    if limit > target:
-        out.limit_millicores[row] = target
+    together = left if asked == 1 else most
+    after = limit
+    if limit > target and (limits > together or limit > DRIFT * target):
+        after = target
         if out.request_millicores[row] > target - 1.0:
             out.sums[LC_REQUEST, node] += target - 1.0 - out.request_millicores[row]
             out.request_millicores[row] = target - 1.0
-    else:
-        out.limit_millicores[row] = max(limit, min(out.limit_millicores[row], target))
+    elif out.limit_millicores[row] > limit and target - limit >= STEP_MILLICORES and limits + target - limit <= together:
+        after = target
+    out.limit_millicores[row] = after
+    of[LIMIT, t, node] += after - limit
 
 
 @inlined
@@ -455,6 +465,7 @@ def _resize(
     )
     # All LC limits of a node together stay within the node: beyond that a larger limit gives nothing.
     if is_guaranteed:
+        after = max(after, declared.limit_millicores[service])  # below it is who has given back
         tenant = declared.tenant[service]
         ceiling = max(size, _most_size(tuning, nodes, out, node, tenant, out.of_tenants[SIZE, tenant, node] - size))
     else:

@@ -235,6 +235,13 @@ def test_no_instance_falls_below_its_declared_request_nor_one_that_is_not_ready(
     assert "chat-1" not in found
 
 
+def test_who_gave_back_more_than_it_declares_has_that_again_when_nobody_asks() -> None:
+    """Without being late: it is what its declaration says that it has."""
+    found = planned(instance("chat", limit=500, request=250), instance("web", limit=1000), late=(), blue=7400)
+
+    assert found == {"chat-0": ("grow", 1000, 500)}
+
+
 def test_under_burst_the_limits_of_others_divide_what_a_guarantee_leaves() -> None:
     """Both have the node as their limit. Of eight cores three are kept: chat's limit falls to five, web keeps the node, and its request
     grows. When nobody asks for web any more chat gets the node back."""
