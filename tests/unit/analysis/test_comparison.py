@@ -275,7 +275,7 @@ def test_comparison_as_json_has_the_keys_that_scripts_depend_on():
 
     document = json.loads(json.dumps(compare(cells, "k8s-native").as_dict(), allow_nan=False))
 
-    assert set(document) == {"cells", "differences", "bound", "baseline", "notes"}
+    assert set(document) == {"cells", "differences", "bound", "tenants", "baseline", "notes"}
     assert {row["system"] for row in document["differences"]} == {"tango"}
     qos = next(row for row in document["differences"] if row["metric"] == "lc_qos_rate")
     assert set(qos) >= {"scenario", "system", "metric", "mean", "low", "high", "pairs", "relative", "value", "unit", "better"}
