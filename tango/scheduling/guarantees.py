@@ -85,7 +85,8 @@ class LcNodes:
     @property
     def room(self) -> NDArray[np.float64]:
         """(n,) what all of them together leave."""
-        return np.maximum(0.0, self.cpu_allocatable - self.requested.sum(axis=0))
+        left: NDArray[np.float64] = np.maximum(0.0, self.cpu_allocatable - self.requested.sum(axis=0))
+        return left
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
