@@ -26,7 +26,7 @@ from tango.ports.fleet import FleetStore
 from tango.ports.runs import RunStore
 from tango.ports.tenants import TenantStore
 from tango.scheduling.guarantees import LcNodes, guarantees_of
-from tango.scheduling.sharing import Guaranteed, NodeCapacity, Tail, common_rule, plan_sharing
+from tango.scheduling.sharing import NodeCapacity, Tail, common_rule, plan_sharing
 from tango.settings import SharingSettings
 from tango.systems import sharing_rules
 
@@ -90,7 +90,7 @@ class Reassurance:
         movable = Counter[NodeKey]()
         for cluster, instance in instances:
             movable[NodeKey(cluster, instance.node)] += instance.cpu_request_millicores
-        capacities = {}
+        capacities, kept = {}, self._kept(snapshot)
         for k, node in enumerate(nodes):
             per_pod = snapshot.be_cpu_request[k] / max(1.0, snapshot.be_pods[k])
             # A resize that comes before what is leaving has left is deferred by the kubelet, which carries it out once there is room.
@@ -102,6 +102,8 @@ class Reassurance:
                 cpu_allocatable_millicores=int(snapshot.cpu_allocatable[k]),
                 be_cpu_request_millicores=max(0, int(snapshot.be_cpu_request[k] - leaving * per_pod)) + unmoved_cpu,
                 be_evictable=tuple((e, int(per_pod)) for e in stay),
+                kept_millicores=kept[k],
+                asked=[snapshot.services[s].name for s in np.flatnonzero(snapshot.in_flight[:, k]).tolist()] if kept[k] else (),
             )
         refused = self._fleet.refused_resizes()
         # 2. Decide.
@@ -115,7 +117,6 @@ class Reassurance:
             self._settings,
             refused=refused,
             rule=rule,
-            guaranteed=self._guaranteed(snapshot),
         )
         # 3. Apply: BE gives way first, so that the new request fits when the resize comes.
         self._reserve(plan, {PodKey(cluster, i.pod): i for cluster, i in instances})
@@ -123,18 +124,14 @@ class Reassurance:
             self._evictions.evict(_for_growth(plan), evictable)
         return {"resizes": self._resize(plan.resizes, now_s, refused), "evictions": len(plan.evictions)}
 
-    def _guaranteed(self, snapshot: FleetSnapshot) -> Guaranteed | None:
-        """What declared tenants are guaranteed of the fleet as it is."""
+    def _kept(self, snapshot: FleetSnapshot) -> list[dict[str, float]]:
+        """Of each node what it keeps for the LC of tenants with a guarantee."""
         declared = {} if self._tenants is None else self._tenants.declared()
         if all(tenant.guarantee is None for tenant in declared.values()):
-            return None
+            return [{} for _ in snapshot.nodes]
         nodes = LcNodes.seen(snapshot, reserve_millicores=float(self._settings.reserve_millicores))
-        found, keys = guarantees_of(declared, nodes), snapshot.node_keys
-        return Guaranteed(
-            tenants=found.tenants,
-            kept_millicores=dict(zip(keys, found.kept_millicores.T.tolist(), strict=True)),
-            asked={(snapshot.services[s].name, keys[n]) for s, n in np.argwhere(snapshot.in_flight > 0).tolist()},
-        )
+        found = guarantees_of(declared, nodes)
+        return [dict(zip(found.tenants, of_node, strict=True)) for of_node in found.kept_millicores.T.tolist()]
 
     def _reserve(self, plan: SharingPlan, instances: Mapping[PodKey, InstanceState]) -> None:
         """Keep what instances are to grow by on nodes where BE gives way for it, until they have it; nobody else evicts for them."""

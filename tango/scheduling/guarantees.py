@@ -1,7 +1,7 @@
 """Guarantees of CPU for the LC of tenants: what of each node is kept for whom, and whether the fleet has as much.
 
 A tenant is guaranteed so much CPU, of the fleet or of some clusters. What its own instances request there is part of it; the rest is
-spread over the nodes by the **room** that each has beyond what all LC instances request. So a node never promises more than it has as
+spread over the nodes by the **headroom** that each has beyond what all LC instances request. So a node never promises more than it has as
 long as no cluster does, and what is kept is a matter of declarations alone: nodes that are away take their part with them.
 
 What a node keeps is enforced by the sharing rule (`tango.scheduling.sharing_step`), in both worlds.
@@ -22,7 +22,7 @@ from tango.domain.tenants import Tenant
 from tango.errors import RequestRejected
 
 TOLERANCE = 1e-9
-"""Of the room of a cluster, by which sums of parts may exceed it."""
+"""Of the headroom of a cluster, by which sums of parts may exceed it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +83,7 @@ class LcNodes:
         return found
 
     @property
-    def room(self) -> NDArray[np.float64]:
+    def headroom(self) -> NDArray[np.float64]:
         """(n,) what all of them together leave."""
         left: NDArray[np.float64] = np.maximum(0.0, self.cpu_allocatable - self.requested.sum(axis=0))
         return left
@@ -104,23 +104,23 @@ def guarantees_of(declared: Mapping[str, Tenant], nodes: LcNodes) -> Guarantees:
     """What declared tenants are guaranteed. Where that is more than a node has, each gets a like part of what is there."""
     names = tuple(sorted(name for name, tenant in declared.items() if tenant.guarantee is not None))
     parts, own, within = _parts(names, declared, nodes)
-    parts = np.where(np.isinf(parts), 0.0, parts)  # where there is no room nothing of it is given
+    parts = np.where(np.isinf(parts), 0.0, parts)  # where there is no headroom nothing of it is given
     promised = (parts[:, None] * within).sum(axis=0)
     scale = np.minimum(1.0, 1.0 / np.maximum(promised, TOLERANCE))
     return Guarantees(
         tenants=names,
         of_service=np.array([names.index(s.tenant) if s.tenant in names else len(names) for s in nodes.services], np.int64),
-        kept_millicores=within * (own + nodes.room * parts[:, None] * scale),
+        kept_millicores=within * (own + nodes.headroom * parts[:, None] * scale),
     )
 
 
 def _parts(
     names: Sequence[str], declared: Mapping[str, Tenant], nodes: LcNodes
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
-    """(t,) the part of the room of its nodes that each is guaranteed, (t, n) what its own instances request, (t, n) which nodes."""
-    requested, room = nodes.requested, nodes.room
+    """(t,) the part of the headroom of its nodes that each is guaranteed, (t, n) what its own instances request, (t, n) where."""
+    requested, headroom = nodes.requested, nodes.headroom
     parts = np.zeros(len(names))
-    own, within = np.zeros((len(names), len(room))), np.zeros((len(names), len(room)), np.bool_)
+    own, within = np.zeros((len(names), len(headroom))), np.zeros((len(names), len(headroom)), np.bool_)
     for t, name in enumerate(names):
         guarantee = declared[name].guarantee
         assert guarantee is not None, "only tenants with a guarantee are asked for"
@@ -129,7 +129,7 @@ def _parts(
         here = [not guarantee.clusters or cluster in guarantee.clusters for cluster in nodes.clusters]
         within[t] = np.array(here, np.bool_)[nodes.node_cluster]
         beyond = max(0.0, guarantee.cpu_millicores - own[t][within[t]].sum())
-        there = room[within[t]].sum()
+        there = headroom[within[t]].sum()
         parts[t] = beyond / there if there > 0.0 else (np.inf if beyond > 0.0 else 0.0)
     return parts, own, within
 
@@ -144,13 +144,13 @@ def refuse_beyond(declared: Mapping[str, Tenant], nodes: LcNodes) -> None:
                 f"tenant {name}: guarantee.clusters names {', '.join(unknown)}, expected clusters of the fleet: {', '.join(nodes.clusters)}"
             )
     parts, own, within = _parts(names, declared, nodes)
-    room, requested = nodes.room, nodes.requested.sum(axis=0)
+    headroom, requested = nodes.headroom, nodes.requested.sum(axis=0)
     for c, cluster in enumerate(nodes.clusters):
         here = nodes.node_cluster == c
         asking = [t for t in range(len(names)) if here.any() and within[t][here].any() and parts[t] > 0.0]
         if sum(parts[t] for t in asking) <= 1.0 + TOLERANCE:
             continue
-        there = float(room[here].sum())
+        there = float(headroom[here].sum())
         wants = ", ".join(
             f"{names[t]} {_cores(parts[t] * there if there else _beyond(declared[names[t]], own[t]))}" for t in asking
         )

@@ -6,7 +6,7 @@ The rules themselves are in `sharing_step`; this module turns names into rows of
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -29,7 +29,7 @@ from tango.scheduling.sharing_step import (
 )
 from tango.settings import SharingSettings
 
-__all__ = ["STEP_MILLICORES", "Guaranteed", "NodeCapacity", "Tail", "common_rule", "plan_sharing", "tuning_of"]
+__all__ = ["STEP_MILLICORES", "NodeCapacity", "Tail", "common_rule", "plan_sharing", "tuning_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,17 +49,10 @@ class NodeCapacity:
     """Of BE, and of LC pods that are not among the instances of the round."""
     be_evictable: tuple[tuple[Eviction, int], ...] = ()
     """(eviction, CPU request in millicores that it gives back)."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Guaranteed:
-    """What tenants are guaranteed of nodes for their LC, and who is asked."""
-
-    tenants: tuple[str, ...]
-    kept_millicores: Mapping[NodeKey, Sequence[float]]
-    """Of each node of a round, by tenant."""
-    asked: Collection[tuple[str, NodeKey]] = ()
-    """(service, node) that has requests in flight; what has answered in the lookback is asked too."""
+    kept_millicores: Mapping[str, float] = field(default_factory=dict)
+    """By tenant with a guarantee what the node keeps for its LC, the same tenants at each node."""
+    asked: Collection[str] = ()
+    """LC services with requests in flight there; one that has answered in the lookback is asked too."""
 
 
 def common_rule(rules: Collection[str]) -> str:
@@ -100,10 +93,9 @@ def plan_sharing(
     *,
     refused: Collection[RefusedResize] = (),
     rule: str = "hrm",
-    guaranteed: Guaranteed | None = None,
 ) -> SharingPlan:
     """Resizes and evictions of one round. `changed_s` gives the time of each pod's last resize. What was `refused` is not asked for
-    again, nor more than it, and nobody gives way for it. `guaranteed`: what tenants are, None: nothing."""
+    again, nor more than it, and nobody gives way for it."""
     lc = {name: row for row, (name, s) in enumerate(item for item in services.items() if item[1].target_ms is not None)}
     nodes = {key: row for row, key in enumerate(capacities)}
     rows = sorted((pair for pair in instances if NodeKey(pair[0], pair[1].node) in nodes), key=lambda pair: (pair[1].pod, pair[0]))
@@ -131,7 +123,7 @@ def plan_sharing(
         refused_request_millicores=np.array([request_refused.get(pod, np.inf) for pod in pod_keys], np.float64),
         asked=np.array(
             [
-                t.samples > 0 or (guaranteed is not None and (i.service, node) in guaranteed.asked)
+                t.samples > 0 or i.service in capacities[node].asked
                 for (_, i), node, t in zip(rows, node_keys, measured, strict=True)
             ],
             np.bool_,
@@ -139,7 +131,7 @@ def plan_sharing(
     )
     evictable = [pair for node in capacities.values() for pair in node.be_evictable]
     # Instances of services that are no longer declared have row 0: there must be one, though nothing is decided by it.
-    tenants = () if guaranteed is None else guaranteed.tenants
+    tenants = sorted({name for capacity in capacities.values() for name in capacity.kept_millicores})
     of_tenant = np.array(
         [tenants.index(services[n].tenant) if services[n].tenant in tenants else len(tenants) for n in lc], np.int64
     )
@@ -153,9 +145,9 @@ def plan_sharing(
         be_request_millicores=np.array([float(r.be_cpu_request_millicores) for r in capacities.values()]),
         first_evictable=np.concatenate(([0], np.cumsum([len(r.be_evictable) for r in capacities.values()]))).astype(np.int64),
         evictable_millicores=np.array([float(request) for _, request in evictable]),
-        guaranteed_millicores=NO_GUARANTEES
-        if guaranteed is None
-        else np.array([guaranteed.kept_millicores[node] for node in capacities], np.float64).reshape(-1, len(tenants)).T.copy(),
+        guaranteed_millicores=np.array([[c.kept_millicores[name] for c in capacities.values()] for name in tenants], np.float64)
+        if tenants
+        else NO_GUARANTEES,
     )
     out = new_shares(instances=len(rows), evictable=len(evictable), be_share=np.ones(len(capacities)), guarantees=len(tenants))
     share(tuning_of(settings, rule), columns, node_columns, declared, out)

@@ -46,7 +46,7 @@ MOST_GROWTH = 4.0
 """A limit grows by at most this factor at a time."""
 LC_SIZE, LC_REQUEST, FREED, LEAST_SLACK = range(4)
 """Rows of `Shares.sums`."""
-SIZE, LIMIT, KEPT, ABOVE, CUT = range(5)
+SIZE, DIVIDED, LIMIT, KEPT, ABOVE, CUT = range(6)
 """Rows of `Shares.of_tenants`."""
 DRIFT = 1.25
 """`BURST`: times its part of what guarantees leave that an instance may have as its limit while all together leave them: parts follow the
@@ -197,8 +197,9 @@ class Shares(NamedTuple):
     next_evictable: NDArray[np.int64]
     """(n,) scratch: the next pod to evict"""
     of_tenants: NDArray[np.float64]
-    """(5, t + 1, n) scratch, the last row of tenants for all without a guarantee: sizes, limits, what is kept of the guarantee of one that
-    is asked, what sizes are above the least that instances keep, in millicores; the part of that which is given back"""
+    """(6, t + 1, n) scratch, the last row of tenants for all without a guarantee: sizes, those by which the node is divided, limits, what
+    is kept of the guarantee of one that is asked, what sizes are above the least that instances keep, in millicores; the part of that
+    which is given back"""
 
 
 def new_shares(*, instances: int, evictable: int, be_share: NDArray[np.float64], guarantees: int = 0) -> Shares:
@@ -212,7 +213,7 @@ def new_shares(*, instances: int, evictable: int, be_share: NDArray[np.float64],
         be_share=be_share,
         sums=np.zeros((4, nodes)),
         next_evictable=np.zeros(nodes, np.int64),
-        of_tenants=np.zeros((5, guarantees + 1, nodes)),
+        of_tenants=np.zeros((6, guarantees + 1, nodes)),
     )
 
 
@@ -333,19 +334,7 @@ def _give_back(tuning: Tuning, instances: Instances, nodes: NodeCapacities, decl
     Where one tenant's guarantee counts it is all others who give; where several do, whoever holds more than his own.
     """
     rule, of, others = tuning.rule, out.of_tenants, len(nodes.guaranteed_millicores)
-    for t in range(others + 1):
-        for node in range(len(nodes.allocatable_millicores)):
-            of[SIZE, t, node] = of[LIMIT, t, node] = of[KEPT, t, node] = of[ABOVE, t, node] = of[CUT, t, node] = 0.0
-    for i in range(len(instances.node)):
-        node, service = instances.node[i], instances.service[i]
-        t = declared.tenant[service]
-        size = _size(rule, instances.limit_millicores[i], instances.request_millicores[i], declared, service)
-        of[SIZE, t, node] += size
-        of[LIMIT, t, node] += instances.limit_millicores[i]
-        if instances.ready[i]:
-            of[ABOVE, t, node] += max(0.0, size - declared.request_millicores[service])
-        if t < others and instances.asked[i]:
-            of[KEPT, t, node] = nodes.guaranteed_millicores[t, node]
+    _sum_up_tenants(rule, instances, nodes, declared, of)
     for node in range(len(nodes.allocatable_millicores)):
         asked, alone = _asked(of, node)
         excess, can = -(nodes.allocatable_millicores[node] - tuning.reserve_millicores), 0.0
@@ -368,6 +357,28 @@ def _give_back(tuning: Tuning, instances: Instances, nodes: NodeCapacities, decl
         size = _size(rule, instances.limit_millicores[i], instances.request_millicores[i], declared, service)
         if of[CUT, t, node] > 0.0 and instances.ready[i] and size > least:
             _shrink_to(rule, instances, declared, out, i, max(least, np.floor(size - of[CUT, t, node] * (size - least))))
+    for t in range(others + 1):
+        for node in range(len(nodes.allocatable_millicores)):
+            of[DIVIDED, t, node] = of[SIZE, t, node]
+
+
+@inlined
+def _sum_up_tenants(rule: int, instances: Instances, nodes: NodeCapacities, declared: Declared, of: NDArray[np.float64]) -> None:
+    """What the instances of each tenant have of each node, and what is kept for it there."""
+    others = len(nodes.guaranteed_millicores)
+    for t in range(others + 1):
+        for node in range(len(nodes.allocatable_millicores)):
+            of[SIZE, t, node] = of[LIMIT, t, node] = of[KEPT, t, node] = of[ABOVE, t, node] = of[CUT, t, node] = 0.0
+    for i in range(len(instances.node)):
+        node, service = instances.node[i], instances.service[i]
+        t = declared.tenant[service]
+        size = _size(rule, instances.limit_millicores[i], instances.request_millicores[i], declared, service)
+        of[SIZE, t, node] += size
+        of[LIMIT, t, node] += instances.limit_millicores[i]
+        if instances.ready[i]:
+            of[ABOVE, t, node] += max(0.0, size - declared.request_millicores[service])
+        if t < others and instances.asked[i]:
+            of[KEPT, t, node] = nodes.guaranteed_millicores[t, node]
 
 
 @inlined
@@ -414,10 +425,10 @@ def _divide_node(tuning: Tuning, instances: Instances, nodes: NodeCapacities, de
     for k in range(of.shape[1]):
         left -= of[KEPT, k, node]
         if not (asked == 1 and k == alone):
-            sizes += of[SIZE, k, node]
+            sizes += of[DIVIDED, k, node]
             limits += of[LIMIT, k, node]
-    if of[SIZE, t, node] > 0.0:
-        own = of[KEPT, t, node] * size / of[SIZE, t, node]
+    if of[DIVIDED, t, node] > 0.0:
+        own = of[KEPT, t, node] * size / of[DIVIDED, t, node]
     part = own + max(0.0, left) * size / sizes if sizes > 0.0 else own
     target = max(least, np.floor(part / STEP_MILLICORES) * STEP_MILLICORES)
     together = left if asked == 1 else most

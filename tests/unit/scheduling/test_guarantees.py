@@ -16,7 +16,7 @@ from tango.domain.services import Service, ServiceClass
 from tango.domain.tenants import Guarantee, Tenant
 from tango.errors import RequestRejected
 from tango.scheduling.guarantees import LcNodes, guarantees_of, refuse_beyond
-from tango.scheduling.sharing import Guaranteed, NodeCapacity, Tail, plan_sharing
+from tango.scheduling.sharing import NodeCapacity, Tail, plan_sharing
 from tango.settings import SharingSettings
 
 N1 = NodeKey("c1", "n1")
@@ -153,18 +153,11 @@ def planned(
         SERVICES,
         [("c1", i) for i in instances],
         {(name, N1): Tail(latency_ms=90.0, samples=5) for name in late},
-        {N1: NodeCapacity(cpu_allocatable_millicores=8000, be_cpu_request_millicores=0)},
+        {N1: NodeCapacity(cpu_allocatable_millicores=8000, be_cpu_request_millicores=0, kept_millicores=kept, asked=asked)},
         {},
         1000.0,
         SETTINGS,
         rule=rule,
-        guaranteed=Guaranteed(
-            tenants=tuple(sorted(kept)),
-            kept_millicores={N1: [kept[name] for name in sorted(kept)]},
-            asked={(name, N1) for name in asked},
-        )
-        if kept
-        else None,
     )
     return {r.pod: (r.reason, r.cpu_limit_after_millicores, r.cpu_request_after_millicores) for r in found.resizes}
 
