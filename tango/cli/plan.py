@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tango.experiments.planning import CapacityDemand, CapacityPlan, Goal, MakeCell, Search
     from tango.experiments.sweeps import StandingProcesses
 
-COLUMNS = (
+_FLEETS = (
     ListColumn("kind", priority=10),
     ListColumn("nodes", justify="right", priority=10),
     ListColumn("cores", justify="right", priority=8),
@@ -34,9 +34,13 @@ COLUMNS = (
     ListColumn("qos_low", title="from", show=share, justify="right", priority=9),
     ListColumn("qos_high", title="to", show=share, justify="right", priority=9),
     ListColumn("be_cpu_seconds_per_s", title="BE CPU-s/s", justify="right", priority=7),
-    ListColumn("be_share", title="BE of offered", show=share, justify="right", wide=True),
-    ListColumn("be_share_low", title="BE from", show=share, justify="right", wide=True),
-    ListColumn("be_share_high", title="BE to", show=share, justify="right", wide=True),
+)
+_BE_SHARES = (
+    ListColumn("be_share", title="BE share", show=share, justify="right", priority=10),
+    ListColumn("be_share_low", title="from", show=share, justify="right", priority=9),
+    ListColumn("be_share_high", title="to", show=share, justify="right", priority=9),
+)
+_VERDICTS = (
     ListColumn("verdict", priority=10),
     ListColumn("answer", show=lambda is_one: "*" if is_one else "", priority=10),
 )
@@ -201,7 +205,8 @@ def _show(found: CapacityPlan, output: str) -> None:
     if output in ("json", "yaml"):
         print_mapping(found.as_dict(), output)
         return
-    print_rows(found.rows(), COLUMNS, output)
+    shares = _BE_SHARES if found.goal.be_share is not None or output == "csv" else ()
+    print_rows(found.rows(), (*_FLEETS, *shares, *_VERDICTS), output)
     if output == "csv":
         return
     click.echo()

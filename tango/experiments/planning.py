@@ -38,8 +38,6 @@ IDLE = 0.1
 LC_GUESS, ALL_GUESS = 0.6, 0.8
 """Utilisation by LC, and by all work where BE counts too, of the first fleet that is tried. They set how long the search takes, and not
 what it finds."""
-MOST_LOAD = 2.0
-"""Highest load that is asked for."""
 
 MakeCell = Callable[[Workload, str, int], Cell]
 """(workload, fleet as a cell has it, seed) → the cell of the system that is planned for."""
@@ -320,10 +318,17 @@ def search_nodes(
 
 
 def search_load(demand: CapacityDemand, goal: Goal, make_cell: MakeCell, *, step: float) -> Search:
-    """The search for the highest load, in whole steps, that the declared fleet bears."""
-    if not 0.0 < step <= MOST_LOAD:
-        raise UsageError(f"the step is {step:g}, expected above 0 and at most {MOST_LOAD:g}")
-    most = round(MOST_LOAD / step)
+    """The search for the highest load, in whole steps, that the declared fleet bears.
+
+    It goes up to where LC alone would take all CPU, or where the BE work that is to be done would.
+    """
+    share = demand.workload.lc_load_share if demand.workload.be else 1.0
+    if not (demand.workload.lc and share > 0.0):
+        raise UsageError("the requests have no LC, so that there is no QoS rate to plan for")
+    most_load = 1.0 / max(share, goal.be_share or 0.0)
+    if not 0.0 < step <= most_load:
+        raise UsageError(f"the step is {step:g}, expected above 0 and at most {most_load:g}")
+    most = round(most_load / step)
     trial = _Trial(goal=goal, make_cell=make_cell, kind="as declared")
 
     def meets(at: int) -> Generator[list[Cell], Sequence[CellResult], bool]:
@@ -397,30 +402,31 @@ def _percent(mean: Mean) -> str:
     return text if low is None or high is None else f"{text} [{low:.2%}, {high:.2%}]"
 
 
-def _reached(one: CapacityCandidate, goal: Goal) -> str:
-    share = "" if one.be_share is None else f", BE {_percent(one.be_share)} of {goal.be_share:.4g} asked for"
-    return f"QoS rate {_percent(one.qos)} over {one.seeds} seeds{share}"
+def _reached(one: CapacityCandidate) -> str:
+    share = "" if one.be_share is None else f", BE share {_percent(one.be_share)}"
+    return f"QoS rate {_percent(one.qos)}{share}, {one.seeds} seeds"
 
 
 def _amount(one: CapacityCandidate, *, of_loads: bool) -> str:
     if of_loads:
         return f"load {one.load:.3g}"
-    more = f" beside the declared ones ({one.nodes} in all)" if one.added != one.nodes else ""
-    return f"{one.added} nodes{more}, {one.cores:g} cores, {one.memory_gib:g} GiB"
+    more = "" if one.added == one.nodes else f" more, {one.nodes} in all"
+    return f"{one.added} nodes{more} ({one.cores:g} cores, {one.memory_gib:g} GiB)"
 
 
 def _sentence(answer: CapacityAnswer, goal: Goal, *, of_loads: bool) -> str:
     one = answer.candidate
     if one is None:
         return f"{answer.kind}: cannot be had: {answer.why}"
-    told = f"{_amount(one, of_loads=of_loads)}: {_reached(one, goal)}"
-    target = f"{goal.target_qos:.6g}"
+    share = "" if goal.be_share is None else f" and a BE share of {goal.be_share:.6g}"
+    target = f"a QoS rate of {goal.target_qos:.6g}{share}"
+    amount, reached = _amount(one, of_loads=of_loads), _reached(one)
     if answer.found is SearchEnd.NONE:
-        least = "not even the lowest load" if of_loads else "no number up to the most"
-        return f"{answer.kind}: {least} that is asked for meets {target}; {told}"
+        end = "not even the lowest load" if of_loads else "no number up to the most"
+        return f"{answer.kind}: {end} that is asked for meets {target}; {amount}: {reached}"
     if answer.found is SearchEnd.LEAST:
-        best = "the highest load" if of_loads else "the least"
-        return f"{answer.kind}: {best} that is asked for meets {target} already; {told}"
+        end = "the highest load" if of_loads else "the least"
+        return f"{answer.kind}: {end} that is asked for meets {target}; {amount}: {reached}"
     other = answer.refuted
-    against = "" if other is None else f"; {_amount(other, of_loads=of_loads)} does not: {_reached(other, goal)}"
-    return f"{answer.kind}: {told} meets {target}{against}"
+    against = "" if other is None else f"; {_amount(other, of_loads=of_loads)} not: {_reached(other)}"
+    return f"{answer.kind}: {amount} {'meets' if of_loads else 'meet'} {target}: {reached}{against}"

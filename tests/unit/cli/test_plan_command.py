@@ -53,8 +53,8 @@ def test_the_answer_is_marked_and_said(line: list[str], capsys: pytest.CaptureFi
     (answer,) = [row for row in rows if row["answer"] in ("True", "true")]
     assert statuses == [0, 0]
     assert answer["nodes"] in ("4", "5")
-    assert f"1/2Gi: {answer['nodes']} nodes, {answer['nodes']} cores" in table
-    assert "meets 0.99; " in table
+    assert f"1/2Gi: {answer['nodes']} nodes ({answer['nodes']} cores, " in table
+    assert "meet a QoS rate of 0.99: " in table
     assert {row["verdict"] for row in rows if int(row["nodes"]) < 4} <= {"missed"}
 
 

@@ -149,7 +149,8 @@ def test_no_number_up_to_the_most_is_an_answer_too() -> None:
     assert not plan.is_met
     assert (plan.answers[0].found, nodes_of(plan)) == (SearchEnd.NONE, 9)
     assert (
-        "no number up to the most that is asked for meets 0.99; 9 nodes, 36 cores, 63 GiB: QoS rate 90.00%" in plan.sentences()[0]
+        "no number up to the most that is asked for meets a QoS rate of 0.99; 9 nodes (36 cores, 63 GiB): QoS rate 90.00%"
+        in plan.sentences()[0]
     )
     assert [row["answer"] for row in plan.rows()] == [False] * len(plan.rows())
 
@@ -208,9 +209,9 @@ def test_the_same_requests_are_asked_of_every_fleet() -> None:
         np.testing.assert_allclose(requests.cpu_work_s, declared.cpu_work_s, rtol=1e-12)
 
 
-@pytest.mark.parametrize("bears", [0, 17, 45])
+@pytest.mark.parametrize("bears", [0, 17, 55])
 def test_the_highest_load_is_found_to_a_step(bears: int) -> None:
-    """Up to twice the fleet's CPU; the fleet stays as declared, and only loads are tried."""
+    """Up to where LC, which is 40 % of it, has all CPU; the fleet stays as declared, and only loads are tried."""
     world = World(lambda _cores, load, _seed: 1.0 if load <= bears * 0.05 + 1e-9 else 0.4)
     goal = Goal(target_qos=0.9)
 
@@ -223,8 +224,8 @@ def test_the_highest_load_is_found_to_a_step(bears: int) -> None:
 
     answer = plan.answers[0]
     assert answer.candidate is not None
-    assert answer.found is (SearchEnd.NONE if bears == 0 else SearchEnd.LEAST if bears >= 40 else SearchEnd.FOUND)
-    assert answer.candidate.load == pytest.approx(max(0.05, min(bears * 0.05, 2.0)))
+    assert answer.found is (SearchEnd.NONE if bears == 0 else SearchEnd.LEAST if bears >= 50 else SearchEnd.FOUND)
+    assert answer.candidate.load == pytest.approx(max(0.05, min(bears * 0.05, 2.5)))
     assert {one.nodes for one in answer.tried} == {16}
     assert [one.load for one in answer.tried] == sorted(one.load for one in answer.tried)
 
@@ -238,10 +239,10 @@ def test_a_plan_is_json_and_rows_and_words() -> None:
 
     assert document["answers"][0]["candidate"] == {key: value for key, value in chosen.items() if key != "answer"}
     assert (chosen["nodes"], chosen["cores"], chosen["qos_rate"], chosen["verdict"]) == (12, 48.0, 1.0, "met")
-    assert document["sentences"][0].startswith(
-        "4/7Gi: 12 nodes, 48 cores, 84 GiB: QoS rate 100.00% [100.00%, 100.00%] over 5 seeds meets 0.99; "
-    )
-    assert "; 11 nodes, 44 cores, 77 GiB does not: QoS rate 50.00%" in document["sentences"][0]
+    assert document["sentences"] == [
+        "4/7Gi: 12 nodes (48 cores, 84 GiB) meet a QoS rate of 0.99: QoS rate 100.00% [100.00%, 100.00%], 5 seeds; "
+        "11 nodes (44 cores, 77 GiB) not: QoS rate 50.00% [50.00%, 50.00%], 3 seeds"
+    ]
 
 
 @pytest.mark.parametrize(
