@@ -30,7 +30,7 @@ from tango.scheduling.lc.rule import lc_rule
 from tango.settings import BeSettings, LcSettings, Settings
 from tango.sim.decision_costs import DecisionCost
 from tango.systems import be_policy, lc_policy
-from tango.systems.registry import be_names, lc_names
+from tango.systems.registry import BE_REFERENCES, be_names, lc_names
 
 LC_NODES = (10, 100, 1000, 10_000)
 LC_REQUESTS = (1, 8, 64, 512)
@@ -49,7 +49,7 @@ def measure(*, told: Told = lambda _: None) -> list[Figure]:
     snapshot = busy_snapshot(fleet)
     figures = [*_flow(snapshot), *_all_lc(snapshot, arrivals_for(fleet, 500))]
     told("BE: 5,000 pending requests over 1,144 vertices")
-    figures += _placement(fleet, snapshot, be_names(), (1000, 5000))
+    figures += _placement(fleet, snapshot, _be_names(), (1000, 5000))
     told("BE: 5,000 pending requests over 10,000 nodes")
     large = fleet_of_size(10_000)
     return [*figures, *_placement(large, busy_snapshot(large), ("load-greedy", *LEARNED_BE), (5000,))]
@@ -68,7 +68,7 @@ def record(*, told: Told = lambda _: None) -> tuple[list[DecisionCost], str]:
                 arrivals = arrivals_for(fleet, count)
                 ms = _ms(partial(policy, arrivals, snapshot, settings.lc))
                 rows.append(DecisionCost(kind="lc", policy=name, nodes=nodes, requests=count, ms=round(ms, 4)))
-        for name in be_names():
+        for name in _be_names():
             placing = be_policy(name, settings)
             for count in BE_REQUESTS:
                 pending = pending_for(fleet, count)
@@ -76,6 +76,11 @@ def record(*, told: Told = lambda _: None) -> tuple[list[DecisionCost], str]:
                 rows.append(DecisionCost(kind="be", policy=name, nodes=nodes, requests=count, ms=round(ms, 4)))
         told(f"{nodes} nodes measured")
     return rows, f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}, one thread"
+
+
+def _be_names() -> tuple[str, ...]:
+    """Those that decide while requests wait."""
+    return tuple(name for name in be_names() if name not in BE_REFERENCES)
 
 
 def _flow(snapshot: FleetSnapshot) -> list[Figure]:

@@ -25,6 +25,7 @@ from tango.control.node_health import NodeHealth
 from tango.control.repeating import Repeating
 from tango.control.run_facts import RunFacts
 from tango.control.run_policies import LcPolicies
+from tango.control.seen_answers import SeenAnswers
 from tango.control.serve_callers import ServeCallers
 from tango.domain.call_json import request_of
 from tango.domain.calls import key_taken
@@ -65,12 +66,13 @@ class ClusterWorker:
             if spans.is_on
             else None
         )
-        health, margin = NodeHealth(settings.outlier), AnswerMargin()
+        health, margin, seen = NodeHealth(settings.outlier), AnswerMargin(), SeenAnswers(now_s=clock.now_s)
         view = FleetView(
             lambda: journal.snapshot(at_s=clock.now_s()),
             max_age_s=settings.lc.snapshot_max_age_s,
             masked=health.masked,
             margin=margin,
+            seen=seen,
         )
         self._cluster = cluster
         self._journal = journal
@@ -83,6 +85,7 @@ class ClusterWorker:
                 calls=calls or functools.partial(HttpInstanceCalls, key=settings.call_key),
                 health=health,
                 margin=margin,
+                seen=seen,
             ),
             publisher=publisher,
             run_zero_s=facts.zero_s,

@@ -8,15 +8,10 @@ import highspy
 import numpy as np
 from numpy.typing import NDArray
 
+from tango.scheduling.highs import Solver
+
 TIME_LIMIT_S = 15.0
 """Seconds after which HiGHS stops. The value is then still a bound, only a looser one, since `Packing.at_prices` accepts any prices."""
-
-
-class _Solver(highspy.Highs):  # type: ignore[misc]
-    """HiGHS without callbacks: enabling them writes its banner to standard output, where a command's JSON goes."""
-
-    def enableCallbacks(self) -> None:  # noqa: N802
-        """Leave callbacks off."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +49,7 @@ class Packing:
         columns, rows = len(self.gain), len(self.capacity)
         order = np.argsort(self.column, kind="stable")
         starts = np.searchsorted(self.column[order], np.arange(columns + 1))
-        solver = _Solver()
+        solver = Solver()
         solver.silent()
         solver.setOptionValue("solver", self.solver)
         solver.setOptionValue("threads", 1)

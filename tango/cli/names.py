@@ -107,10 +107,11 @@ def _systems(_incomplete: str) -> Names:
 
 def _parts(kind: str) -> Callable[[str], Names]:
     def find(_incomplete: str) -> Names:
-        from tango.domain.systems import SYSTEMS
+        from tango.domain.systems import REFERENCE_BE, SYSTEMS
 
         names = dict.fromkeys(getattr(system, kind) for system in SYSTEMS.values())
-        return [(name, f"of {', '.join(s.name for s in SYSTEMS.values() if getattr(s, kind) == name)}") for name in names]
+        found = [(name, f"of {', '.join(s.name for s in SYSTEMS.values() if getattr(s, kind) == name)}") for name in names]
+        return [*found, *((name, "an upper reference") for name in REFERENCE_BE if kind == "be")]
 
     return find
 

@@ -16,7 +16,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import structlog
@@ -25,6 +25,7 @@ import uvloop
 from tango.control.answer_margin import AnswerMargin
 from tango.control.lc_tracing import LcTracing, TracedCall
 from tango.control.node_health import NodeHealth
+from tango.control.seen_answers import SeenAnswers
 from tango.control.serve_callers import ServeCallers
 from tango.control.settle_apart import settle_apart
 from tango.domain.identity import NodeKey, PodKey
@@ -181,6 +182,7 @@ class InstanceReach:
     """Made once, on the executor's loop."""
     health: NodeHealth
     margin: AnswerMargin
+    seen: SeenAnswers = field(default_factory=SeenAnswers)
 
 
 class LcExecutor:
@@ -210,6 +212,7 @@ class LcExecutor:
         self._run_zero_s = run_zero_s
         self._health = reach.health
         self._margin = reach.margin
+        self._seen = reach.seen
         self._callers = callers
         self._owner = owner
         self._settings = settings
@@ -396,6 +399,8 @@ class LcExecutor:
                 traced.ends(exchange, instance, sent_at_s=sent_at_s)
         self._health.answered(work.node, key)
         finished_at_s = time.time()
+        served_s = served.finished_at_s - served.started_at_s
+        self._seen.answered(work.service, work.node, answer_s=finished_at_s - sent_at_s, served_s=served_s)
         zero_s = await self._zero_of(work.run_id)
         if work.answer_expected_s < math.inf:
             late_by_s = finished_at_s - zero_s - work.answer_expected_s
@@ -477,6 +482,7 @@ class LcExecutor:
             self._health.answered(node, key)
         else:
             self._health.failed(node, key)
+            self._seen.failed(instance.service, node)
 
     async def _zero_of(self, run_id: int) -> float:
         """Unix time of a run's zero, read once. Waits for a journal that is away: the request was served and must not be served again."""

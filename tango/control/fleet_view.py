@@ -18,6 +18,7 @@ import structlog
 
 from tango.control.answer_margin import AnswerMargin
 from tango.control.elsewhere import tried_elsewhere
+from tango.control.seen_answers import SeenAnswers
 from tango.domain.plans import LcPlan
 from tango.domain.requests import CalledArrivals, LcArrivals
 from tango.domain.snapshot import FleetSnapshot
@@ -63,13 +64,15 @@ class FleetView:
         max_age_s: float,
         masked: Callable[[FleetSnapshot], FleetSnapshot] = lambda snapshot: snapshot,
         margin: AnswerMargin | None = None,
+        seen: SeenAnswers | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """`masked` gives a snapshot as a plan may use it: without what this process knows not to answer; `margin`, how much later than
-        expected answers have come."""
+        expected answers have come; `seen`, how requests were answered, which only policies that go by it are told."""
         self._read = read
         self._masked = masked
         self._margin = margin or AnswerMargin()
+        self._seen = seen or SeenAnswers()
         self._max_age_s = max_age_s
         self._monotonic = monotonic
         self._lock = threading.Lock()
@@ -121,8 +124,11 @@ class FleetView:
             known = self._snapshot
             snapshot = known if known is seen or (known is not None and known.has_rows_of(seen)) else seen
             masked, margin_s = self._masked(snapshot), self._margin.seconds(snapshot.services)
-            # What is in flight is counted up in place, here and by the batches that plan next.
-            asked = replace(masked, in_flight=masked.in_flight.copy()) if keeps_asked else None
+            if isinstance(policy, LcRule) and policy.policy.observes:
+                masked = self._seen.told(masked)
+            # What is in flight is counted up in place, here and by the batches that plan next, and what is seen by calls.
+            seen_then = None if masked.answers is None or not keeps_asked else masked.answers.copy()
+            asked = replace(masked, in_flight=masked.in_flight.copy(), answers=seen_then) if keeps_asked else None
             if isinstance(policy, LcRule) and _are_first_tries(arrivals):
                 plan = self._step.decided(policy, arrivals, masked, settings, cycle=cycle, now_s=now_s, margin_s=margin_s)
             else:

@@ -25,6 +25,7 @@ MOST_REFUSED = 3
 """Nodes that are told beside these because they were better, and could not take it."""
 SECONDS = "s"
 TURNS = "turns"
+REQUESTS = "requests"
 SHARE = "of what LC leaves"
 POINTS = ""
 """Units of prices."""

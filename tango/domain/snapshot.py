@@ -75,6 +75,9 @@ class FleetSnapshot:
     """(n,)"""
     memory_pressure: NDArray[np.float64] | None = None
     """(n,)"""
+    answers: NDArray[np.void] | None = None
+    """(s, n) of `seen_answers.SEEN`: how the requests of the cluster that dispatches were answered; None where the policy that decides does
+    not go by it."""
 
     def node_key(self, node: int) -> NodeKey:
         """The node of a row."""

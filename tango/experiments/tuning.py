@@ -38,7 +38,8 @@ SEARCHED_FOR = {"hrm": "tango", "burst": "tango", "ceres": "ceres"}
 The other rules have no thresholds."""
 
 Box = Mapping[tuple[str, str], tuple[float, float]]
-"""(low, high) by (group, field) of settings; `NAME.k` is the k-th value of a field that has several."""
+"""(low, high) by (group, field) of settings; `NAME.k` is the k-th value of a field that has several. Of two whole numbers only
+whole ones are tried."""
 
 _SHARING: Box = {
     ("sharing", "grow_below"): (0.05, 0.5),
@@ -173,7 +174,9 @@ def _sequence(count: int, dimensions: int) -> NDArray[np.float64]:
 def _settings(box: Box, point: NDArray[np.float64]) -> Settings:
     found: Settings = {}
     for ((group, field), (low, high)), share in zip(box.items(), point.tolist(), strict=True):
-        value = round(low + share * (high - low), 3)
+        value: float = round(low + share * (high - low), 3)
+        if isinstance(low, int) and isinstance(high, int):
+            value = min(high, int(low + share * (high - low + 1)))
         name, _, is_part = field.partition(".")
         values = found.setdefault(group, {})
         values[name] = [*values.get(name, []), value] if is_part else value

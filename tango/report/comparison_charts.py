@@ -35,8 +35,8 @@ Floats = NDArray[np.float64]
 COLOURS = 7
 """Number of colours `--c0` to `--c6` in comparison.css, which common kinds of colour blindness can tell apart."""
 _PLAINEST, *_BETWEEN, _OWN = SYSTEMS
-FIXED = {name: slot % COLOURS for slot, name in enumerate((_PLAINEST, _OWN, *_BETWEEN))}
-"""Colours of the built-in systems, the same on every page; the first and the last system have the two that differ most."""
+FIXED = {name: slot for slot, name in enumerate((_PLAINEST, _OWN, *_BETWEEN)) if slot < COLOURS}
+"""Colours of the built-in systems that are listed first, the same on every page; the first and the last of all differ most."""
 FULL, HALF, THIRD, QUARTER = 1190.0, 576.0, 382.0, 290.0
 """Widths of drawings in pixels. A page of 1,240 pixels shows each about unscaled, so that all text has one size."""
 PLOT_SHARE = 0.42
@@ -82,14 +82,14 @@ def panel_width(panels: int) -> float:
 
 def colours_of(systems: Sequence[str]) -> dict[str, str]:
     """CSS class by system. Systems without a fixed colour get a free one; when none is left, one that is used, with other dashes."""
-    taken = {FIXED[name] for name in systems if name in FIXED}
+    classes = {name: f"sys sys-{FIXED[name]}" for name in systems if name in FIXED}
+    taken = {FIXED[name] for name in classes}
     free = [slot for slot in range(COLOURS) if slot not in taken] + list(range(COLOURS)) * len(systems)
-    classes: dict[str, str] = {}
     for name in systems:
-        slot = FIXED[name] if name in FIXED else free.pop(0)
-        css = f"sys sys-{slot}"
-        classes[name] = css if css not in classes.values() else f"{css} again"
-    return classes
+        if name not in FIXED:
+            css = f"sys sys-{free.pop(0)}"
+            classes[name] = css if css not in classes.values() else f"{css} again"
+    return {name: classes[name] for name in systems}
 
 
 # ---- seeds ---------------------------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """BE policies that are not learned. Each places the requests in order and counts what it has given out in the tick.
 
-Both steps are compiled. `fill_fleet` looks for the best node of the whole fleet by blocks of nodes (`block_search`), `fill_home` at the
-nodes of the entry cluster, which are few.
+The steps are compiled. `fill_fleet` looks for the best node of the whole fleet by blocks of nodes (`block_search`); kube-scheduler's scores
+follow the memory of each request, so that `fill_clusters` looks at every node of a cluster, or of the fleet as one.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from tango.settings.decisions import BeSettings
 
 SHARE, WEIGHTED = range(2)
 """Scores of `fill_fleet`."""
+SPREADING, PACKING = range(2)
+"""kube-scheduler's strategies of scoring: LeastAllocated, and RequestedToCapacityRatio with the shape of bin packing."""
 
 
 class Nodes(NamedTuple):
@@ -78,21 +80,50 @@ def place_kube(pending: BePending, snapshot: FleetSnapshot, settings: BeSettings
     that a run can be repeated.
     """
     node = np.full(len(pending), -1, np.int32)
-    members = np.argsort(snapshot.node_cluster, kind="stable")
+    first, members = nodes_of_clusters(snapshot)
+    fill_clusters(SPREADING, nodes_of(snapshot), sizes_of(pending), pending.entry_cluster, first, members, node)
+    return BePlan(node=node, policy="k8s-native")
+
+
+def place_kube_spread(pending: BePending, snapshot: FleetSnapshot, settings: BeSettings) -> BePlan:
+    """As `place_kube`, by one kube-scheduler for the nodes of all clusters, as if they had joined one control plane."""
+    return BePlan(node=_by_one_scheduler(SPREADING, pending, snapshot), policy="k8s-spread")
+
+
+def place_kube_packed(pending: BePending, snapshot: FleetSnapshot, settings: BeSettings) -> BePlan:
+    """One kube-scheduler for the nodes of all clusters that packs: the fullest node that still has room.
+
+    Its NodeResourcesFit scores by RequestedToCapacityRatio with the shape that Kubernetes documents for bin packing, 0 at 0 % and the most
+    at 100 % of what a node may give of CPU and of memory, weight 1 each; BalancedAllocation stays as it is by default.
+    Source: Kubernetes, "Resource Bin Packing"; pkg/scheduler/framework/plugins/noderesources, `requested_to_capacity_ratio.go`.
+    Departures: as of `place_kube`.
+    """
+    return BePlan(node=_by_one_scheduler(PACKING, pending, snapshot), policy="k8s-packed")
+
+
+def _by_one_scheduler(strategy: int, pending: BePending, snapshot: FleetSnapshot) -> NDArray[np.int32]:
+    node, count = np.full(len(pending), -1, np.int32), len(snapshot.nodes)
+    all_nodes = np.array([0, count], np.int64), np.arange(count, dtype=np.int64)
+    fill_clusters(strategy, nodes_of(snapshot), sizes_of(pending), np.zeros(len(pending), np.int32), *all_nodes, node)
+    return node
+
+
+def nodes_of_clusters(snapshot: FleetSnapshot) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(c + 1,) and (n,): cluster c has the nodes `members[first[c]:first[c + 1]]`."""
     counts = np.bincount(snapshot.node_cluster, minlength=len(snapshot.clusters))
     first = np.concatenate((np.zeros(1, np.int64), np.cumsum(counts)))
-    fill_home(_nodes(snapshot), _sizes(pending), pending.entry_cluster, first, members, node)
-    return BePlan(node=node, policy="k8s-native")
+    return first, np.argsort(snapshot.node_cluster, kind="stable")
 
 
 def _over_the_fleet(score: int, pending: BePending, snapshot: FleetSnapshot) -> NDArray[np.int32]:
     node = np.full(len(pending), -1, np.int32)
-    sizes = _sizes(pending)
-    fill_fleet(score, _nodes(snapshot), sizes, new_blocks(len(sizes.kind_cpu_limit), len(snapshot.nodes)), node)
+    sizes = sizes_of(pending)
+    fill_fleet(score, nodes_of(snapshot), sizes, new_blocks(len(sizes.kind_cpu_limit), len(snapshot.nodes)), node)
     return node
 
 
-def _nodes(snapshot: FleetSnapshot) -> Nodes:
+def nodes_of(snapshot: FleetSnapshot) -> Nodes:
+    """The nodes of a snapshot, to be filled."""
     headroom = BeHeadroom(snapshot)
     cpu_allocatable = np.maximum(1.0, snapshot.cpu_allocatable)
     return Nodes(
@@ -106,7 +137,8 @@ def _nodes(snapshot: FleetSnapshot) -> Nodes:
     )
 
 
-def _sizes(pending: BePending) -> Sizes:
+def sizes_of(pending: BePending) -> Sizes:
+    """The requests by their kinds."""
     requests, limit = pending.requests, pending.cpu_limit_millicores
     kind = kinds_of_rows(requests[CPU], limit, *requests[len(EVERYWHERE) :])
     count = int(kind.max(initial=-1)) + 1
@@ -141,12 +173,13 @@ def fill_fleet(score: int, nodes: Nodes, sizes: Sizes, blocks: Blocks, chosen: N
         best = _best_node((score, nodes, sizes), request, sizes.kind[request], blocks)
         chosen[request] = best
         if best >= 0:
-            _count_in(nodes, sizes, request, best)
+            count_in_request(nodes, sizes, request, best)
             note_placement(blocks, best)
 
 
 @in_place
-def fill_home(
+def fill_clusters(
+    strategy: int,
     nodes: Nodes,
     sizes: Sizes,
     entry: NDArray[np.int32],
@@ -156,22 +189,30 @@ def fill_home(
 ) -> None:
     """Place the requests in order on nodes of their entry clusters; cluster c has the nodes `members[first[c]:first[c + 1]]`."""
     for request in range(len(chosen)):
-        cpu, memory = sizes.requests[CPU, request], sizes.requests[MEMORY, request]
-        best, best_score = -1, -np.inf
-        for j in range(first[entry[request]], first[entry[request] + 1]):
-            node = members[j]
-            if not (nodes.ready[node] and fits(nodes.free, node, sizes.requests, request)):
-                continue
-            cpu_used = 1 - (nodes.free[CPU, node] - cpu) / nodes.cpu_allocatable[node]
-            memory_used = 1 - (nodes.free[MEMORY, node] - memory) / nodes.memory_allocatable[node]
-            least_allocated = (1 - cpu_used + 1 - memory_used) / 2
-            # Of two resources the standard deviation, which BalancedAllocation takes off, is half of their difference.
-            value = least_allocated + (1 - abs(cpu_used - memory_used) / 2)
-            if value > best_score:
-                best, best_score = node, value
+        cluster = entry[request]
+        best = best_by_kube(strategy, nodes, sizes, request, first[cluster], first[cluster + 1], members)
         chosen[request] = best
         if best >= 0:
-            _count_in(nodes, sizes, request, best)
+            count_in_request(nodes, sizes, request, best)
+
+
+@inlined
+def best_by_kube(strategy: int, nodes: Nodes, sizes: Sizes, request: int, begin: int, end: int, members: NDArray[np.int64]) -> int:
+    """The node of the highest score of kube-scheduler among `members[begin:end]`, of equals the first; -1 where none has room."""
+    cpu, memory = sizes.requests[CPU, request], sizes.requests[MEMORY, request]
+    best, best_score = -1, -np.inf
+    for j in range(begin, end):
+        node = members[j]
+        if not (nodes.ready[node] and fits(nodes.free, node, sizes.requests, request)):
+            continue
+        cpu_used = 1 - (nodes.free[CPU, node] - cpu) / nodes.cpu_allocatable[node]
+        memory_used = 1 - (nodes.free[MEMORY, node] - memory) / nodes.memory_allocatable[node]
+        allocated = (1 - cpu_used + 1 - memory_used) / 2 if strategy == SPREADING else (cpu_used + memory_used) / 2
+        # Of two resources the standard deviation, which BalancedAllocation takes off, is half of their difference.
+        value = allocated + (1 - abs(cpu_used - memory_used) / 2)
+        if value > best_score:
+            best, best_score = int(node), value
+    return best
 
 
 @in_place
@@ -184,6 +225,7 @@ def _score(score: int, nodes: Nodes, node: int, limit: float) -> float:
 
 
 @in_place
-def _count_in(nodes: Nodes, sizes: Sizes, request: int, node: int) -> None:
+def count_in_request(nodes: Nodes, sizes: Sizes, request: int, node: int) -> None:
+    """Take what a request's pod asks for from what is free on a node."""
     count_in(nodes.free, node, sizes.requests, request)
     nodes.be_limit[node] += sizes.cpu_limit[request]

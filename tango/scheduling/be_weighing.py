@@ -17,6 +17,7 @@ from tango.domain.requests import BePending
 from tango.domain.resource_axis import CPU, MEMORY, lacks
 from tango.domain.snapshot import FleetSnapshot
 from tango.scheduling.be_headroom import BeHeadroom
+from tango.scheduling.be_kueue import admitting_cluster
 
 
 class Turn(NamedTuple):
@@ -71,18 +72,50 @@ def _scoring(pending: BePending, snapshot: FleetSnapshot, turn: Turn) -> Weighin
 
 
 def _kube(pending: BePending, snapshot: FleetSnapshot, turn: Turn) -> Weighing:
+    at_home = snapshot.node_cluster == pending.entry_cluster[turn.request]
+    return _by_kube("k8s-native", "the highest score of kube-scheduler in its entry cluster", pending, snapshot, turn, at_home)
+
+
+def _spread(pending: BePending, snapshot: FleetSnapshot, turn: Turn) -> Weighing:
+    rule = "the highest score of kube-scheduler, which prefers free nodes"
+    return _by_kube("k8s-spread", rule, pending, snapshot, turn, np.ones(len(snapshot.nodes), np.bool_))
+
+
+def _packed(pending: BePending, snapshot: FleetSnapshot, turn: Turn) -> Weighing:
+    rule = "the highest score of kube-scheduler, which prefers full nodes"
+    return _by_kube("k8s-packed", rule, pending, snapshot, turn, np.ones(len(snapshot.nodes), np.bool_), packs=True)
+
+
+def _kueue(pending: BePending, snapshot: FleetSnapshot, turn: Turn) -> Weighing:
+    in_it = snapshot.node_cluster == admitting_cluster(pending, snapshot, turn.request)
+    rule = "the highest score of kube-scheduler in the cluster whose quota admitted it"
+    return _by_kube("kueue", rule, pending, snapshot, turn, in_it)
+
+
+def _by_kube(
+    policy: str,
+    rule: str,
+    pending: BePending,
+    snapshot: FleetSnapshot,
+    turn: Turn,
+    among: NDArray[np.bool_],
+    *,
+    packs: bool = False,
+) -> Weighing:
+    """kube-scheduler's scores of the nodes `among` which it chooses."""
     free, asked = turn.headroom.free, pending.requests[:, turn.request]
     cpu_used = 1 - (free[CPU] - asked[CPU]) / np.maximum(1.0, snapshot.cpu_allocatable)
     memory_used = 1 - (free[MEMORY] - asked[MEMORY]) / np.maximum(1.0, snapshot.memory_allocatable)
-    least_allocated, balanced = (1 - cpu_used + 1 - memory_used) / 2, 1 - abs(cpu_used - memory_used) / 2
-    at_home = snapshot.node_cluster == pending.entry_cluster[turn.request]
+    allocated, balanced = (1 - cpu_used + 1 - memory_used) / 2, 1 - abs(cpu_used - memory_used) / 2
+    if packs:
+        allocated = (cpu_used + memory_used) / 2
     return Weighing(
-        policy="k8s-native",
-        rule="the highest score of kube-scheduler in its entry cluster",
-        price=np.where(at_home, least_allocated + balanced, np.nan),
-        takes=turn.takes & at_home,
+        policy=policy,
+        rule=rule,
+        price=np.where(among, allocated + balanced, np.nan),
+        takes=turn.takes & among,
         highest_wins=True,
-        parts={"least allocated": least_allocated, "balanced allocation": balanced},
+        parts={"requested to capacity" if packs else "least allocated": allocated, "balanced allocation": balanced},
         free=free,
     )
 
@@ -91,6 +124,9 @@ _BY_POLICY: Mapping[str, Callable[[BePending, FleetSnapshot, Turn], Weighing]] =
     "load-greedy": _load_greedy,
     "scoring": _scoring,
     "k8s-native": _kube,
+    "k8s-spread": _spread,
+    "k8s-packed": _packed,
+    "kueue": _kueue,
 }
 WEIGHED_BE = tuple(_BY_POLICY)
 """Policies that tell their prices here."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tango.domain.smallest import smallest_arrivals, smallest_pending, smallest_snapshot
 from tango.scheduling.be_headroom import most_memory_mib
+from tango.scheduling.be_kueue import place_kueue
 from tango.scheduling.be_policies import place_kube, place_load_greedy, place_scoring
 from tango.scheduling.lc.rule import LC_RULES
 from tango.scheduling.sharing import plan_sharing
@@ -19,7 +20,7 @@ def warm_up() -> None:
 
 def warm_up_be() -> None:
     """Run once the kernels of BE placement and of sharing, which the scheduler uses."""
-    for place in (place_load_greedy, place_scoring, place_kube):
+    for place in (place_load_greedy, place_scoring, place_kube, place_kueue):
         place(smallest_pending(), smallest_snapshot(), BeSettings())
     most_memory_mib(smallest_snapshot().free, smallest_pending().requests)
     plan_sharing({}, [], {}, {}, {}, 0.0, SharingSettings())

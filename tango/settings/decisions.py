@@ -34,6 +34,35 @@ class LcSettings:
     score_weights: tuple[float, float, float, float] = (0.3, 0.1, 0.3, 0.3)
     """Used by `scoring` only: weights of free CPU, free memory, nearness and a short queue, which add up to 1. Memory counts
     least, since LC requests hold little of it; `tango tune` finds others for a load."""
+    choices: int = 2
+    """Used by `least-request`, `locality`, `waterfall` and `l3`: replicas that are drawn for a request, of which the one with fewest
+    requests in flight is taken. Envoy's `choice_count`, by default: a second choice brings most of what more would."""
+    overprovisioning: float = 1.4
+    """Used by `locality`: a cluster gets this many times the share of its replicas that are healthy, at most all. Envoy's default."""
+    spill_load: float = 0.8
+    """Used by `waterfall`: requests in flight for each core of a cluster's instances above which the next nearest is asked. The default
+    target of Google's load balancers, `maxUtilization`."""
+    reach: int = 3
+    """Used by `l3`, `prequal` and `c3`: how many clusters they look at, the nearest ones, the entry cluster among them. L3's mesh has
+    three, and so many replicas has a key in C3's Cassandra."""
+    failure_penalty_s: float = 0.6
+    """Used by `l3`: seconds that a failure counts as, the order of a client's timeout and second try."""
+    in_flight_exponent: float = 2.0
+    """Used by `l3`: the power by which requests in flight lower a cluster's weight, more than in proportion."""
+    probes: int = 3
+    """Used by `prequal`: replicas that are probed for a request. The rate at which the paper's clients probe."""
+    hot_quantile: float = 0.84
+    """Used by `prequal`: a replica is hot whose requests in flight are above this share of all replicas'. The paper's 2^-0.25."""
+    queue_exponent: float = 3.0
+    """Used by `c3`: the power of the queue in its score. The paper's cube."""
+
+    def __post_init__(self) -> None:
+        within(self, 2, 8, "choices", "probes")
+        within(self, 1, 16, "reach")
+        within(self, 0.0, 100.0, "overprovisioning", "spill_load", above=True)
+        within(self, 0.0, LONGEST_S, "failure_penalty_s")
+        within(self, 0.0, 10.0, "in_flight_exponent", "queue_exponent")
+        within(self, 0.0, 1.0, "hot_quantile")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -215,6 +215,8 @@ def carry_out(
 def believe(state: EngineState, home: int, now_s: float) -> None:
     """Put in what cluster `home` knows better than what was published: its own nodes, and what it has sent abroad and not got back."""
     policy, terrain, belief, truth = state.rules.lc_policy, state.terrain, state.belief, state.truth
+    belief.now[0].at_s = now_s
+    belief.now[0].first = home * belief.price.size
     for service in range(belief.price.shape[0]):
         if terrain.target_s[service] == np.inf:
             continue
@@ -303,6 +305,7 @@ def send(state: EngineState, home: int, request: int, node: int, sent_s: float) 
         row.sent_before = lists.sent_last[home]
         lists.sent_last[home] = request
     row.node = node
+    row.sent_s = sent_s
     lifecycle.move(lifecycle.DISPATCH, request, state.clock[0], state.arrivals, state.progress)
     state.truth.in_flight[service, node] += 1.0
     push(state.heap, state.heap_counts, arrive_s + 0.5 * terrain.rtt_s[home, cluster], LC_ARRIVE, request, row.attempts, 0.0)

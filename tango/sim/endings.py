@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tango.compiled import inlined
+from tango.scheduling.lc.seen_answers import note_answer, note_failure
 from tango.sim import lifecycle
 from tango.sim.accounts import count_out_placed, count_out_running
 from tango.sim.codes import NO_REASON
@@ -24,6 +25,7 @@ def lc_ends(state: EngineState, node: int, request: int, started_s: float, finis
     if state.terrain.cluster_of[node] == entry:
         progress.finished_s = finished_s + 0.5 * state.terrain.rtt_s[entry, entry]
         remember_latency(state, service, node, request, finished_s)
+        observe_answer(state, request, finished_s)
     else:
         progress.finished_s = finished_s  # until the answer has had its turn on the link
         lists.abroad_request[clock.abroad] = request
@@ -60,6 +62,7 @@ def send_answers(state: EngineState) -> None:
         state.links.outward_s[cluster] = free_s
         progress.finished_s = free_s + 0.5 * terrain.rtt_s[entry, cluster]
         remember_latency(state, service, node, request, times[k])
+        observe_answer(state, request, times[k])
     clock.abroad = 0
 
 
@@ -73,6 +76,29 @@ def remember_latency(state: EngineState, service: int, node: int, request: int, 
     arrived_s, waited_s = state.arrivals.due_s[request], state.arrivals.waited_s[request]
     tails.latency_s[ring, head] = state.progress[request].finished_s - arrived_s + waited_s
     tails.head[ring] = (head + 1) % tails.at_s.shape[1]
+
+
+@inlined
+def observe_answer(state: EngineState, request: int, served_s: float) -> None:
+    """Let the entry cluster of a request that was served at `served_s` note its answer, for policies that go by that.
+
+    It is noted as the answer sets out, and so up to half a round trip before it is there.
+    """
+    if state.rules.lc_policy.observes:
+        sent = state.progress[request]
+        service, entry = state.arrivals.service[request], state.arrivals.entry[request]
+        services, nodes = state.belief.price.shape
+        row = (entry * services + service) * nodes + sent.node
+        note_answer(state.belief.answers, row, sent.finished_s, sent.finished_s - sent.sent_s, served_s - sent.started_s)
+
+
+@inlined
+def observe_failure(state: EngineState, request: int, node: int, at_s: float) -> None:
+    """Let the entry cluster of an LC request note that an attempt on a node came to nothing, for policies that go by that."""
+    if state.rules.lc_policy.observes:
+        services, nodes = state.belief.price.shape
+        first = (state.arrivals.entry[request] * services + state.arrivals.service[request]) * nodes
+        note_failure(state.belief.answers, first + node, first, nodes, at_s)
 
 
 @inlined

@@ -7,6 +7,7 @@ from tango.node_model import kernel
 from tango.node_model.state import FREE
 from tango.sim import lifecycle
 from tango.sim.codes import DISPATCHED, TIMED_OUT, UNREACHABLE
+from tango.sim.endings import observe_failure
 from tango.sim.losses import fail, insert_slot, lose, requeue
 from tango.sim.node_time import advance
 from tango.sim.state import EngineState
@@ -52,6 +53,7 @@ def give_up(state: EngineState, now_s: float) -> None:
         clock.in_nodes -= 1
         state.truth.in_flight[state.arrivals.service[request], node] -= 1.0
         lose(state, request, node, TIMED_OUT, 0.0, now_s)
+        observe_failure(state, request, node, now_s)
         fail(state, request, lifecycle.FAIL, TIMED_OUT, now_s)
     kept = 0
     for k in range(clock.retries):

@@ -7,6 +7,7 @@ from tango.domain.lifecycle import FREE_EPOCHS
 from tango.sim import lifecycle
 from tango.sim.accounts import count_out_placed
 from tango.sim.codes import EXHAUSTED, LC
+from tango.sim.endings import observe_failure
 from tango.sim.state import EngineState
 
 
@@ -52,6 +53,7 @@ def _goes_back(state: EngineState, request: int, epoch: int, event: int, at_s: f
     is_lc = state.arrivals.service_class[request] == LC
     if is_lc:
         state.truth.in_flight[service, node] -= 1.0
+        observe_failure(state, request, node, at_s)
     else:
         count_out_placed(state, request, node)
     if event == lifecycle.RETURN:

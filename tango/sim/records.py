@@ -46,6 +46,7 @@ PROGRESS = np.dtype(
         ("state", np.int8),  # `domain.outcomes.STATE_CODE`
         ("started_s", np.float64),  # start of service of the attempt that counted, NaN: none
         ("finished_s", np.float64),  # when it ended for its user, NaN: it has not
+        ("sent_s", np.float64),  # LC: when the last attempt was sent to its node
     ],
     align=True,
 )

@@ -93,6 +93,7 @@ class SimulationState:
                 in_flight=np.zeros(limit_cores.shape),
                 cores=cpu_millicores / 1e3,
                 clusters=len(fleet.clusters),
+                observing=len(fleet.clusters) if lc_policy.observes else 0,
             ),
             truth=state.new_truth(limit_cores=limit_cores),
             published=state.new_published(**shape),

@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 
 from tango.domain.plans import LcPlan
 from tango.domain.requests import LcArrivals
+from tango.domain.seen_answers import SEEN
 from tango.domain.smallest import smallest_arrivals, smallest_snapshot
 from tango.domain.snapshot import FleetSnapshot
 from tango.scheduling.budget import within_budget
 from tango.scheduling.lc.batch_plan import BatchPlanner
 from tango.scheduling.lc.rule import LC_RULES, LcRule
+from tango.scheduling.lc.seen_answers import note_answer, note_failure
 from tango.scheduling.plan_checks import check_lc_plan, lc_nodes_are_possible
 from tango.settings.decisions import LcSettings
 from tango.systems.registry import LcPolicy
@@ -81,3 +83,6 @@ def warm_up_lc(settings: LcSettings) -> None:
         now_s=0.0,
         margin_s=np.zeros(len(seen.services)),
     )
+    answers = np.zeros(1, SEEN)
+    note_answer(answers, 0, 0.0, 0.1, 0.1)
+    note_failure(answers, 0, 0, 1, 0.0)

@@ -29,7 +29,9 @@ from tango.domain.snapshot import FleetSnapshot
 from tango.domain.systems import SYSTEMS, System
 from tango.errors import ConfigError, UsageError
 from tango.learning.shipped import shipped_path
-from tango.scheduling.be_policies import place_kube, place_load_greedy, place_scoring
+from tango.scheduling.be_kueue import place_kueue
+from tango.scheduling.be_packing import place_packing, require_solver
+from tango.scheduling.be_policies import place_kube, place_kube_packed, place_kube_spread, place_load_greedy, place_scoring
 from tango.scheduling.lc.rule import LC_RULES, LEARNED_LC
 from tango.scheduling.sharing_step import RULES
 from tango.settings.decisions import BeSettings, LcSettings
@@ -42,8 +44,17 @@ BePolicy = Callable[[BePending, FleetSnapshot, BeSettings], BePlan]
 ENTRY_POINTS = "tango.policies"
 
 
-_BE: dict[str, BePolicy] = {"load-greedy": place_load_greedy, "scoring": place_scoring, "k8s-native": place_kube}
-HOME_LC, HOME_BE = ("round-robin", "ceres"), ("k8s-native",)
+_BE: dict[str, BePolicy] = {
+    "load-greedy": place_load_greedy,
+    "scoring": place_scoring,
+    "k8s-native": place_kube,
+    "k8s-spread": place_kube_spread,
+    "k8s-packed": place_kube_packed,
+    "kueue": place_kueue,
+}
+BE_REFERENCES: dict[str, BePolicy] = {"packing": place_packing}
+"""Policies that are there to be compared with: they take seconds where others take milliseconds, and belong to no system."""
+HOME_LC, HOME_BE = ("round-robin", "ceres", "least-request"), ("k8s-native",)
 """Policies that look at the entry cluster alone."""
 LC_NETWORKS, BE_NETWORKS = "tango.learning.lc_layer", "tango.learning.policy"
 """Modules that ask learned policies. torch takes seconds and hundreds of MiB: only who needs a network imports them."""
@@ -100,7 +111,7 @@ def usable_system(
     )
     if found.lc not in LC_RULES and found.lc not in LEARNED_LC:
         lc_policy(found.lc, settings)
-    if found.be not in _BE and found.be not in LEARNED_BE:
+    if found.be not in _BE and found.be not in LEARNED_BE:  # a reference too: its solver may be missing
         be_policy(found.be, settings)
     return found
 
@@ -158,7 +169,7 @@ def lc_tunable(name: str) -> Mapping[str, tuple[float, float]]:
 
 def be_names() -> tuple[str, ...]:
     """BE policies, built in and installed."""
-    return (*_BE, *LEARNED_BE, *(name for kind, name in _installed() if kind == "be"))
+    return (*_BE, *LEARNED_BE, *BE_REFERENCES, *(name for kind, name in _installed() if kind == "be"))
 
 
 def lc_policy(name: str, settings: SimulationSettings) -> LcPolicy:
@@ -181,6 +192,9 @@ def be_policy(name: str, settings: SimulationSettings) -> BePolicy:
     """
     if name in _BE:
         return _BE[name]
+    if name in BE_REFERENCES:
+        require_solver()
+        return BE_REFERENCES[name]
     if name in LEARNED_BE:
         from tango.learning.policy import NetworkBePolicy
 
@@ -229,7 +243,7 @@ def _installed() -> dict[tuple[str, str], EntryPoint]:
     found: dict[tuple[str, str], EntryPoint] = {}
     for point in entry_points(group=ENTRY_POINTS):
         kind, _, name = point.name.partition(".")
-        taken = LC_RULES.keys() | LEARNED_LC.keys() if kind == "lc" else _BE.keys() | set(LEARNED_BE)
+        taken = LC_RULES.keys() | LEARNED_LC.keys() if kind == "lc" else _BE.keys() | set(LEARNED_BE) | BE_REFERENCES.keys()
         if kind not in ("lc", "be") or not name or name in taken:
             raise ConfigError(
                 f"the entry point {point.name!r} of {point.value!r} in group {ENTRY_POINTS}, "

@@ -31,6 +31,7 @@ from tango.scheduling.lc.columns import (
     belief_of,
     new_choices,
     new_terrain,
+    with_answers,
 )
 from tango.scheduling.lc.dispatch import dispatch, set_prices
 from tango.scheduling.lc.rule import LcRule
@@ -149,6 +150,8 @@ class BatchPlanner:
         m, is_called = len(arrivals), isinstance(arrivals, CalledArrivals)
         entry = int(arrivals.entry_cluster[0])
         kept = self._arrange(rule, seen, settings, entry)
+        if rule.policy.observes:
+            kept = kept._replace(belief=with_answers(kept.belief, seen))
         to = new_choices(m)
         batch = BatchColumns(
             row=np.arange(m),

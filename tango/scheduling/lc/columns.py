@@ -8,10 +8,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tango.domain.seen_answers import SEEN
 from tango.domain.services import Service
 from tango.domain.snapshot import FleetSnapshot
 
-SCRATCH = 32
+SCRATCH = 64
 """Numbers that a policy may put down while it weighs one request."""
 
 
@@ -24,10 +25,12 @@ class Traits(NamedTuple):
     """Its prices count that the LC services of a node share its CPU: one request changes the prices of the node's other services."""
     minds_links: bool
     """A batch that gives a link more than it carries within the target counts as late."""
+    observes: bool
+    """It goes by how requests were answered, so that answers are noted (`Belief.answers`)."""
 
 
 ELSEWHERE = -1
-IN_PYTHON = Traits(place=ELSEWHERE, counts_crowding=False, minds_links=False)
+IN_PYTHON = Traits(place=ELSEWHERE, counts_crowding=False, minds_links=False, observes=False)
 """A policy that is not compiled. The engine keeps its belief all the same, since snapshots are made of it."""
 
 
@@ -54,6 +57,10 @@ class Terrain(NamedTuple):
     """(n,) each node's cluster."""
     weights: NDArray[np.float64]
     """(k, l) the policy's own numbers, as its file arranges them; (0, 0) without."""
+
+
+NOW = np.dtype([("at_s", np.float64), ("first", np.int64)], align=True)
+"""When a dispatch is, on the clock of `Belief.answers`, and where in these its entry cluster's rows begin."""
 
 
 class Belief(NamedTuple):
@@ -84,7 +91,12 @@ class Belief(NamedTuple):
     best_price: NDArray[np.float64]
     """(s, c) the price of that offer; infinity where there is none."""
     scratch: NDArray[np.float64]
-    """(SCRATCH,) what the policy puts down while it weighs one request; nobody else reads it."""
+    """(SCRATCH,) what the policy puts down while it weighs one request; beside it only who tells what was weighed reads it."""
+    answers: NDArray[np.void]
+    """(e * s * n,) of SEEN, of e entry clusters: how each was answered, row `now.first + service * n + node`; empty for policies that do
+    not observe."""
+    now: NDArray[np.void]
+    """(1,) of NOW; kept up to date for policies that observe alone."""
 
 
 class Ask(NamedTuple):
@@ -182,8 +194,12 @@ def new_belief(
     in_flight: NDArray[np.float64],
     cores: NDArray[np.float64],
     clusters: int,
+    observing: int = 0,
 ) -> Belief:
-    """A belief in idle nodes with full slack; what is in flight is counted into `demand`."""
+    """A belief in idle nodes with full slack; what is in flight is counted into `demand`.
+
+    `observing`: of how many entry clusters answers are noted.
+    """
     services, nodes = in_flight.shape
     return Belief(
         limit_cores=limit_cores,
@@ -199,14 +215,16 @@ def new_belief(
         best_node=np.zeros((services, clusters), np.int32),
         best_price=np.zeros((services, clusters)),
         scratch=np.zeros(SCRATCH),
+        answers=np.zeros(observing * services * nodes, SEEN),
+        now=np.zeros(1, NOW),
     )
 
 
-def belief_of(snapshot: FleetSnapshot) -> Belief:
-    """What a snapshot says, to be counted on in."""
+def belief_of(snapshot: FleetSnapshot, *, observes: bool = False) -> Belief:
+    """What a snapshot says, to be counted on in; with `observes` also how requests were answered."""
     concurrency = np.array([float(service.concurrency) for service in snapshot.services])
     cpu = np.maximum(1.0, snapshot.cpu_allocatable)
-    return new_belief(
+    found = new_belief(
         limit_cores=np.where(snapshot.node_ready, snapshot.instance_limit, 0.0) / 1e3,
         places=snapshot.instance_count * concurrency[:, None],
         in_flight=snapshot.in_flight.copy(),
@@ -217,3 +235,12 @@ def belief_of(snapshot: FleetSnapshot) -> Belief:
         free_memory=snapshot.memory_free / np.maximum(1.0, snapshot.memory_allocatable),
         slack=snapshot.slack,
     )
+    return with_answers(found, snapshot) if observes else found
+
+
+def with_answers(belief: Belief, snapshot: FleetSnapshot) -> Belief:
+    """The belief with what the snapshot tells of answers; a snapshot that tells nothing has seen none."""
+    now = np.zeros(1, NOW)
+    now["at_s"] = snapshot.at_s
+    told = snapshot.answers
+    return belief._replace(answers=np.zeros(belief.in_flight.size, SEEN) if told is None else told.reshape(-1), now=now)

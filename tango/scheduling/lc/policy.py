@@ -43,9 +43,12 @@ class CompiledPolicy:
     """Its prices count that the LC services of a node share its CPU, so that more prices change with each request."""
     minds_links: bool = False
     """A request beyond what a link carries within the target counts as late, whatever its expected time."""
+    observes: bool = False
+    """It goes by how requests were answered (`Belief.answers`), which is noted for it."""
     weights: Callable[[LcSettings], NDArray[np.float64]] = no_weights
     """Its own numbers by the settings, as `Terrain.weights`."""
     tunable: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    """(low, high) of fields of `LcSettings` that `tango tune` searches; `NAME.k` is the k-th value of a field that has several."""
+    """(low, high) of fields of `LcSettings` that `tango tune` searches; `NAME.k` is the k-th value of a field that has several. Two whole
+    numbers: only whole ones are tried."""
     learned: bool = False
     """Its own numbers are those of a checkpoint instead, which `tango.learning` reads."""

@@ -57,7 +57,7 @@ class LcRule:
                 work_s=work_at_scale_s(arrivals, snapshot.services),
                 entries=entries,
             )
-            belief, traits = belief_of(snapshot), self.traits
+            belief, traits = belief_of(snapshot, observes=self.policy.observes), self.traits
             set_prices(traits, terrain, belief)
             for entry in entries.tolist():
                 rows = np.flatnonzero(arrivals.entry_cluster == entry)

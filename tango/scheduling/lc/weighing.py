@@ -12,12 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tango.domain.candidates import SECONDS, TURNS, Weighing
+from tango.domain.candidates import REQUESTS, SECONDS, TURNS, Weighing
 from tango.domain.requests import LcArrivals
 from tango.domain.snapshot import FleetSnapshot
+from tango.scheduling.lc import c3, prequal
 from tango.scheduling.lc.columns import NO_NOISE, Ask, Asks, Belief, Terrain, belief_of, new_choices, new_terrain
 from tango.scheduling.lc.dispatch import dispatch, set_prices
 from tango.scheduling.lc.dsaco import CANDIDATES, LEARNED_FEATURES
+from tango.scheduling.lc.replicas import DRAWN
 from tango.scheduling.lc.rule import LcRule
 from tango.scheduling.lc.scoring import FREE_CPU, FREE_MEMORY, NEAR, QUEUE
 from tango.scheduling.work_scale import work_at_scale_s
@@ -70,6 +72,31 @@ class _Turn:
         """What is told of each node whatever the policy."""
         return {"requests in flight there": self.in_flight, "cores of its instances": self.cores}
 
+    @property
+    def drawn(self) -> NDArray[np.bool_]:
+        """(n,) the replicas among which the policy has drawn for it: it is dispatched once more, on copies."""
+        ask, belief = self.ask, Belief._make(column.copy() for column in self.belief)
+        asks = Asks(np.array([ask.service], np.int32), np.array([ask.budget_s]), np.array([ask.turn]))
+        alone, to = np.zeros(1, np.int64), new_choices(1)
+        dispatch(self.rule.traits, ask.entry, alone, asks, self.terrain, belief, self.sent.copy(), to, NO_NOISE)
+        found = np.zeros(len(self.cores), np.bool_)
+        found[belief.scratch[DRAWN : DRAWN + int(belief.scratch[0])].astype(int)] = True
+        return found
+
+    def within(self, clusters: float) -> NDArray[np.bool_]:
+        """(n,) nodes with an instance in so many clusters, the nearest ones, the entry cluster first."""
+        near = self.terrain.near[self.ask.entry]
+        order = np.concatenate(([self.ask.entry], near[near != self.ask.entry]))
+        found: NDArray[np.bool_] = np.isin(self.terrain.cluster_of, order[: int(clusters)]) & (self.cores > 0.0)
+        return found
+
+    @property
+    def seen_s(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(n,) answer and service as the entry cluster has seen them; where it has seen none, of an idle node."""
+        seen = self.belief.answers.reshape(self.belief.price.shape)[self.ask.service]
+        work_s, known = float(self.terrain.work_s[self.ask.service]), seen["answers"] > 0
+        return np.where(known, seen["answer_s"], self.link_s + work_s), np.where(known, seen["served_s"], work_s)
+
     def alone_s(self, in_flight: NDArray[np.float64]) -> NDArray[np.float64]:
         """(n,) `expected_time.time_alone_s` of one more request beside so many."""
         work_s, cores = self.terrain.work_s[self.ask.service], np.where(self.cores > 0, self.cores, np.nan)
@@ -117,7 +144,7 @@ def weigh_lc(rule: LcRule, arrivals: LcArrivals, snapshot: FleetSnapshot, settin
         work_s=work_at_scale_s(arrivals, snapshot.services),
         entries=np.array([entry], np.int32),
     )
-    belief, traits = belief_of(snapshot), rule.traits
+    belief, traits = belief_of(snapshot, observes=rule.policy.observes), rule.traits
     set_prices(traits, terrain, belief)
     sent, turn = np.zeros((len(snapshot.services), len(snapshot.clusters))), arrivals.request_id + arrivals.epoch
     before = np.flatnonzero(arrivals.entry_cluster[:row] == entry)
@@ -244,6 +271,76 @@ def _dsaco(turn: _Turn) -> Weighing:
     )
 
 
+def _of_drawn(turn: _Turn, rule: str) -> Weighing:
+    """Policies that draw some replicas, and take the one with the fewest requests in flight."""
+    return Weighing(
+        policy=turn.rule.name,
+        rule=rule,
+        price=np.where(turn.cores > 0.0, turn.in_flight, np.inf),
+        takes=turn.drawn,
+        unit=REQUESTS,
+        parts={"requests in flight there": turn.in_flight},
+        figures={"cores of its instances": turn.cores, "link, ms": turn.link_s * 1e3},
+    )
+
+
+def _least_request(turn: _Turn) -> Weighing:
+    return _of_drawn(turn, "the fewest requests in flight of those drawn in its entry cluster")
+
+
+def _locality(turn: _Turn) -> Weighing:
+    return _of_drawn(turn, "the fewest requests in flight of those drawn in the nearest cluster by health")
+
+
+def _waterfall(turn: _Turn) -> Weighing:
+    return _of_drawn(turn, "the fewest requests in flight of those drawn in the nearest cluster below its load")
+
+
+def _l3(turn: _Turn) -> Weighing:
+    return _of_drawn(turn, "the fewest requests in flight of those drawn in the cluster that its weights gave")
+
+
+def _prequal(turn: _Turn) -> Weighing:
+    weights, drawn, answer_s = turn.terrain.weights[0], turn.drawn, turn.seen_s[0]
+    pool = turn.within(weights[prequal.REACH])
+    fewer = (turn.in_flight[pool][None, :] < turn.in_flight[:, None]).sum(axis=1)
+    cold = drawn & (fewer < weights[prequal.QUANTILE] * np.count_nonzero(pool))
+    if cold.any():
+        price, unit, takes, rule = answer_s, SECONDS, cold, "the least latency of the cold ones among those probed"
+    else:
+        price, unit, takes, rule = (
+            turn.in_flight,
+            REQUESTS,
+            drawn,
+            "the fewest requests in flight of those probed, which are all hot",
+        )
+    return Weighing(
+        policy=turn.rule.name,
+        rule=rule,
+        price=np.where(pool, price, np.inf),
+        takes=takes,
+        unit=unit,
+        parts={"latency as seen" if cold.any() else "requests in flight there": price},
+        figures={**turn.figures, "latency as seen, ms": answer_s * 1e3},
+    )
+
+
+def _c3(turn: _Turn) -> Weighing:
+    weights, (answer_s, served_s) = turn.terrain.weights[0], turn.seen_s
+    pool = turn.within(weights[c3.REACH])
+    queue = turn.in_flight / np.where(pool, turn.cores, 1.0)
+    waiting_s = (1.0 + queue) ** weights[c3.EXPONENT] * served_s
+    return Weighing(
+        policy=turn.rule.name,
+        rule="the least score, which rises with the cube of the queue",
+        price=np.where(pool, answer_s - served_s + waiting_s, np.inf),
+        takes=pool,
+        unit=SECONDS,
+        parts={"answer less service, as seen": answer_s - served_s, "queue": waiting_s},
+        figures=turn.figures,
+    )
+
+
 _BY_POLICY: Mapping[str, Callable[[_Turn], Weighing]] = {
     "dss-lc": _dss_lc,
     "load-greedy": _load_greedy,
@@ -251,6 +348,12 @@ _BY_POLICY: Mapping[str, Callable[[_Turn], Weighing]] = {
     "round-robin": _round_robin,
     "scoring": _scoring,
     "dsaco": _dsaco,
+    "least-request": _least_request,
+    "locality": _locality,
+    "waterfall": _waterfall,
+    "l3": _l3,
+    "prequal": _prequal,
+    "c3": _c3,
 }
 WEIGHED_LC = tuple(_BY_POLICY)
 """Policies that tell their prices here."""

@@ -36,7 +36,7 @@ def no_store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "found"),
     [
-        ("run submit t.csv --system k", ["k8s-native"]),
+        ("run submit t.csv --system k8", ["k8s-native"]),
         ("compare p1 --systems tango,ce", ["tango,ceres"]),
         ("simulate p1 --sharing b", ["burst"]),
         ("sql @slow", ["@slowest"]),

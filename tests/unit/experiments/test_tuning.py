@@ -38,6 +38,14 @@ def test_the_defaults_come_first_and_all_lie_in_the_box(name: str) -> None:
             assert low <= value <= high
 
 
+def test_of_settings_that_are_whole_numbers_only_whole_ones_are_tried() -> None:
+    """All of them from the lowest to the highest, so that replicas are counted and not weighed."""
+    tried = [settings["lc"]["probes"] for settings in candidates(system("prequal"), 200)[1:]]
+
+    assert {type(value) for value in tried} == {int}
+    assert sorted(set(tried)) == list(range(2, 9))
+
+
 def test_a_longer_search_begins_as_the_shorter_one() -> None:
     """More evaluations never lose what fewer found, and no two candidates are alike."""
     short, long = candidates(system("scoring"), 8), candidates(system("scoring"), 24)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tango.domain.requests import BePending
 from tango.domain.snapshot import FleetSnapshot
 from tango.scheduling.be_headroom import BeHeadroom
-from tango.scheduling.be_policies import place_kube, place_load_greedy, place_scoring
+from tango.scheduling.be_policies import place_kube, place_kube_packed, place_kube_spread, place_load_greedy, place_scoring
 from tango.settings import BeSettings
 from tests.fakes.be_worlds import asking, be_world, reordered
 from tests.long import example_count
@@ -46,6 +46,24 @@ def kube(headroom: BeHeadroom, pending: BePending, k: int) -> NDArray[np.float64
     return np.where(at_home, (1 - cpu + 1 - memory) / 2 + (1 - np.abs(cpu - memory) / 2), -np.inf)
 
 
+def spread(headroom: BeHeadroom, pending: BePending, k: int) -> NDArray[np.float64]:
+    """`k8s-spread`: the same over all clusters."""
+    cpu, memory = used_with(headroom, pending, k)
+    return np.asarray((1 - cpu + 1 - memory) / 2 + (1 - np.abs(cpu - memory) / 2))
+
+
+def packed(headroom: BeHeadroom, pending: BePending, k: int) -> NDArray[np.float64]:
+    """`k8s-packed`: RequestedToCapacityRatio from nothing at 0 % to the most at 100 %, and BalancedAllocation."""
+    cpu, memory = used_with(headroom, pending, k)
+    return np.asarray((cpu + memory) / 2 + (1 - np.abs(cpu - memory) / 2))
+
+
+def used_with(headroom: BeHeadroom, pending: BePending, k: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Shares of CPU and memory that would be requested with the request."""
+    cpu = 1 - (headroom.cpu_millicores - pending.cpu_request_millicores[k]) / np.maximum(1.0, headroom.snapshot.cpu_allocatable)
+    return cpu, 1 - (headroom.memory_mib - pending.memory_mib[k]) / np.maximum(1.0, headroom.snapshot.memory_allocatable)
+
+
 def placed(pending: BePending, snapshot: FleetSnapshot, score: Score) -> NDArray[np.int32]:
     """The rule, written out."""
     headroom = BeHeadroom(snapshot)
@@ -63,7 +81,13 @@ def many_times(snapshot: FleetSnapshot, times: int) -> FleetSnapshot:
     return reordered(snapshot, np.tile(np.arange(len(snapshot.nodes)), times))
 
 
-POLICIES = [(place_load_greedy, share), (place_scoring, weighted), (place_kube, kube)]
+POLICIES = [
+    (place_load_greedy, share),
+    (place_scoring, weighted),
+    (place_kube, kube),
+    (place_kube_spread, spread),
+    (place_kube_packed, packed),
+]
 
 
 @pytest.mark.parametrize(("place", "score"), POLICIES)

@@ -69,7 +69,7 @@ def test_one_file_and_one_line_make_a_policy_that_dispatches(tmp_path: Path) -> 
     copy = shutil.copytree(source, tmp_path / "tango", ignore=shutil.ignore_patterns("__pycache__", "*.pt"))
     (copy / "scheduling" / "lc" / "last_of_entry.py").write_text(NEW_POLICY)
     built_in = copy / "scheduling" / "lc" / "built_in.py"
-    text = built_in.read_text().replace("load_greedy, round_robin", "last_of_entry, load_greedy, round_robin")
+    text = built_in.read_text().replace("    load_greedy,\n", "    last_of_entry,\n    load_greedy,\n", 1)
     built_in.write_text(text.replace("    scoring.POLICY,", "    scoring.POLICY,\n    last_of_entry.POLICY,"))
 
     done = subprocess.run(

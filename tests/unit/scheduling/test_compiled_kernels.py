@@ -42,14 +42,15 @@ before = counted()
 from tests.unit.scheduling.test_lc_dispatch import arrivals_of, snapshot_of
 from tests.unit.scheduling.test_sharing import N1, SERVICES, SETTINGS, NOW_S, eviction, instance, capacity, tail
 from tango.domain.smallest import smallest_pending
-from tango.scheduling.be_policies import place_kube, place_load_greedy, place_scoring
+from tango.scheduling.be_kueue import place_kueue
+from tango.scheduling.be_policies import place_kube, place_kube_packed, place_load_greedy, place_scoring
 from tango.scheduling.lc.rule import LC_RULES
 from tango.scheduling.sharing import plan_sharing
 from tango.settings import BeSettings, LcSettings
 snapshot = snapshot_of([500.0, 500.0, 0.0], [0, 0, 1])
 for plan in LC_RULES.values():
     plan(arrivals_of(5), snapshot, LcSettings())
-for place in (place_load_greedy, place_scoring, place_kube):
+for place in (place_load_greedy, place_scoring, place_kube, place_kube_packed, place_kueue):
     place(smallest_pending(), snapshot, BeSettings())
 plan_sharing(
     SERVICES, [("c1", instance())], tail(90.0), {N1: capacity(4000, be=3650, evictable=[(eviction(1), 300)])}, {}, NOW_S, SETTINGS

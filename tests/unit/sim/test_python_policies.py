@@ -22,7 +22,9 @@ from tests.long import example_count
 
 
 @pytest.mark.parametrize(
-    "rule", [lc_rule("load-greedy"), lc_rule("dss-lc"), lc_rule("ceres"), lc_rule("round-robin")], ids=lambda rule: rule.name
+    "rule",
+    [lc_rule(name) for name in ("load-greedy", "dss-lc", "ceres", "round-robin", "least-request", "waterfall")],
+    ids=lambda rule: rule.name,
 )
 @given(seed=st.integers(0, 1_000_000))
 @example(seed=4186)  # a request whose cost is its target to the last bit
@@ -31,6 +33,7 @@ def test_a_rule_called_as_a_function_dispatches_as_the_compiled_one(rule: LcRule
     """Bit for bit: the same digest, whether the engine takes the rule's code or asks it window by window, also while nodes fail.
 
     `scoring` is left out: it scales queues by the longest one, which a snapshot tells as of now and the engine as of the publication.
+    So are policies that go by how requests were answered: the engine notes that for those alone whose code it runs.
     """
     drawn = draw_sim_world(seed)
     system = replace(next(s for s in MIXES if s.name == "load-greedy"), lc=rule.name)
