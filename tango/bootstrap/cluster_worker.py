@@ -53,9 +53,11 @@ class ClusterWorker:
         settings: Settings,
         *,
         calls: Callable[[], InstanceCalls] | None = None,
+        service_calls: Callable[[], ServiceCalls] | None = None,
         spans: Spans = NO_SPANS,
     ) -> None:
-        """`calls` makes the calls to LC instances, on the executor's loop; None: over HTTP, signed. `spans`: those of the process."""
+        """`calls` makes the calls to LC instances, `service_calls` those of callers, on the executor's loop; None: over HTTP, signed.
+        `spans`: those of the process."""
         clock = SystemClock()
         # Not by host and process id alone: the process of a container that was restarted has the ids of the one that died, and what
         # that one left would stand by the other's heartbeats.
@@ -89,7 +91,7 @@ class ClusterWorker:
             ),
             publisher=publisher,
             run_zero_s=facts.zero_s,
-            callers=ServeCallers(journal, lambda: _service_calls(settings), settings.call),
+            callers=ServeCallers(journal, service_calls or functools.partial(_service_calls, settings), settings.call),
             owner=owner,
             settings=settings.lc,
             lease=settings.lease,

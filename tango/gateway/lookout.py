@@ -63,6 +63,8 @@ class Lookout:
                         await self._look(due, now_s)
                     except TangoError as error:
                         log.warning("lookout_failed", cluster=self._cluster, error=str(error))
+                    except Exception:  # whoever waits is told at the next look, or when his time is over
+                        log.exception("lookout_broken", cluster=self._cluster)
         finally:
             progress.over(loop)
 

@@ -19,6 +19,7 @@ from tango.domain.identity import RequestKey
 from tango.domain.requests import Reason, RequestState
 from tango.domain.services import Service, ServiceClass
 from tango.domain.tokens import KnownToken
+from tango.gateway.asking import asked
 from tango.gateway.bodies import expects_nothing, held_body
 from tango.gateway.gateway import Gateway
 from tango.gateway.headers import PRINTABLE, Sorting, forwarded, given_back, wishes_of
@@ -101,41 +102,11 @@ class ServiceRoutes:
     async def _answered(
         self, request: web.Request, sent: CallerRequest, held: Headers, *, patience_s: float, until_s: float
     ) -> web.StreamResponse:
-        gateway, loop = self._gateway, asyncio.get_running_loop()
-        waiting = Waiting(loop.create_future(), since_s=loop.time(), until_s=until_s, held=held)
-        gateway.lookout.watch(waiting)
-        outcome: Outcome | None = None
-        is_answered, reason = False, Reason.CALLER_GONE
-        try:
-            try:
-                async with asyncio.timeout_at(until_s):
-                    await gateway.intake.accept(sent, waiting)
-                    outcome = await waiting.outcome
-            except TimeoutError as error:
-                reason = Reason.CALLER_TIMED_OUT
-                raise _timed_out(patience_s, waiting.key) from error
-            finally:
-                if waiting.key is not None:
-                    note(request, request=str(waiting.key))
-            try:
-                response = await self._response(request, waiting, outcome)
-            except Problem as problem:
-                is_answered = problem.facts.get("reason") == Reason.ANSWER_CUT  # which its worker says in the journal
-                raise
-            is_answered = True
-            return response
-        finally:
-            waiting.outcome.cancel()
-            gateway.lookout.forget(waiting)
-            gateway.callers.leave(waiting)
-            if not is_answered and not isinstance(outcome, (CallStanding, Failed)):
-                self._withdraw(waiting, reason)
-            gateway.outlook.ends(sent.service, at_s=loop.time(), answered=_is_served(outcome))
+        def told(key: RequestKey) -> None:
+            note(request, request=str(key))
 
-    def _withdraw(self, waiting: Waiting, reason: Reason) -> None:
-        """He waits no more: his request is withdrawn, unless somebody else waits for it. One without a key is left to the intake."""
-        if waiting.key is not None and waiting.is_new and not self._gateway.callers.is_awaited(waiting.key):
-            self._gateway.intake.withdraw(waiting.key, reason)
+        async with asked(self._gateway, sent, held=held, patience_s=patience_s, until_s=until_s, told=told) as ended:
+            return await self._response(request, ended.waiting, ended.outcome)
 
     async def _response(self, request: web.Request, waiting: Waiting, outcome: Outcome) -> web.StreamResponse:
         key, again_s = str(waiting.key), self._gateway.settings.retry_after_s
@@ -233,11 +204,6 @@ def _typed(response: R, headers: CIMultiDict[str]) -> R:
     return response
 
 
-def _is_served(outcome: Outcome | None) -> bool:
-    """Whether the service has come to it, well or not; False where it was given up."""
-    return outcome is not None and not (isinstance(outcome, CallStanding) and outcome.state is RequestState.SHED)
-
-
 def _length(headers: CIMultiDict[str]) -> int | None:
     with contextlib.suppress(ValueError):
         return int(headers.get("Content-Length", ""))
@@ -248,8 +214,3 @@ def _cut(key: str) -> Problem:
     return Problem(
         Trouble.SERVICE_FAILED, f"the answer of request {key} broke off in the middle", request=key, reason=Reason.ANSWER_CUT
     )
-
-
-def _timed_out(patience_s: float, key: RequestKey | None) -> Problem:
-    name = f"request {key}" if key is not None else "the request"
-    return Problem(Trouble.TIMED_OUT, f"{name} was not answered within {patience_s:g} s and is withdrawn", request=key and str(key))

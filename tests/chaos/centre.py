@@ -22,6 +22,7 @@ from tests.fakes.figures_store import MemoryFiguresStore
 from tests.fakes.fleet_store import MemoryFleetStore
 from tests.fakes.jobs import MemoryJobs
 from tests.fakes.lease_store import MemoryLeaseStore
+from tests.fakes.live_runs import MemoryLiveRuns
 from tests.fakes.memory_state import MemoryState, Row
 from tests.fakes.refusals import MemoryRefusals
 from tests.fakes.run_store import MemoryRunStore
@@ -29,6 +30,8 @@ from tests.fakes.share_store import MemoryShareStore
 from tests.fakes.tenants import MemoryTenants
 from tests.fakes.tokens import MemoryTokenStore
 
+NUMBERS_IN_BLOCK = 12
+"""Numbers of requests that a cluster gets at once: so few that they run out while the line is cut."""
 GIVES_UP_AFTER_S = 15.0
 """Seconds after which a call to the centre's store that got no answer is given up (`JournalSettings.centre_within_s`)."""
 
@@ -65,11 +68,19 @@ class ClockedState(MemoryState):
         """Tell of changes of this run's rows from now on."""
         rows = self.runs[run_id].rows
         for k, row in enumerate(rows):
-            watched = WatchedRow.__new__(WatchedRow)
-            for of in fields(Row):
-                object.__setattr__(watched, of.name, getattr(row, of.name))
-            watched.is_kept = True
-            rows[k] = watched
+            rows[k] = _watched(row)
+
+    def add(self, row: Row) -> Row:
+        """What comes into a live run is watched from the beginning."""
+        return super().add(_watched(row))
+
+
+def _watched(row: Row) -> WatchedRow:
+    watched = WatchedRow.__new__(WatchedRow)
+    for of in fields(Row):
+        object.__setattr__(watched, of.name, getattr(row, of.name))
+    watched.is_kept = True
+    return watched
 
 
 class Port:
@@ -97,7 +108,7 @@ class Centre:
     def __init__(self, timeline: Timeline, network: Network, settings: Settings, dice: random.Random) -> None:
         self.timeline, self.network, self._dice = timeline, network, dice
         ClockedState.timeline, ClockedState.skew_s, ClockedState.last_s = timeline, 0.0, 0.0
-        self.state = state = ClockedState(lease=settings.lease)
+        self.state = state = ClockedState(lease=settings.lease, number_block=NUMBERS_IN_BLOCK)
         self.fleet = _Fleet(state, settings.sharing)
         self.runs = MemoryRunStore(state, chunk_rows=settings.store.chunk_rows)
         self.away_until_s = 0.0
@@ -118,7 +129,7 @@ class Centre:
             "tokens": MemoryTokenStore(),
             "tenants": MemoryTenants(state),
             "checkpoints": MemoryCheckpointStore(state),
-            "live_runs": NoLiveRuns(),
+            "live_runs": MemoryLiveRuns(state),
             "readers": NoReaders(),
             "records": CancelledPods(state),
         }
@@ -172,14 +183,6 @@ class _Fleet(MemoryFleetStore):
     def credentials(self, cluster: str) -> tuple[str, str]:
         """Of every cluster, by its name."""
         return "kubeconfig", cluster
-
-
-class NoLiveRuns:
-    """Nobody opens a live run."""
-
-    def turn(self) -> None:
-        """None is open."""
-        return None
 
 
 class NoReaders:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tango.domain.lifecycle import IN_FLIGHT, LIVE, TERMINAL
 from tango.domain.requests import RequestState
 from tango.domain.services import ServiceClass
+from tests.fakes.be_requests import MOST_JOB_ATTEMPTS
 
 if TYPE_CHECKING:
     from tests.chaos.world import World
@@ -32,8 +33,8 @@ _BE_MAY = {
 }
 GIVES_OUT = (("released", "dispatched"), ("released", "running"), ("pending", "placed"))
 """Changes of state with which a new epoch begins; with no other does one."""
-TAKEN_BACK = ("out-of-cpu", "out-of-memory", "evicted", "cluster-refused")
-"""Reasons for which requests go back that are well placed by what was known: the fleet is busy."""
+TAKEN_BACK = ("out-of-cpu", "out-of-memory", "evicted", "cluster-refused", "exit-code", "service-error")
+"""Reasons for which requests go back that are well placed by what was known: the fleet is busy, or a job or service failed by itself."""
 ENDING_S = 0.1
 """Seconds that a pod which was deleted at once may end after its server has forgotten it: its kubelet has to hear of it."""
 QUIET_AFTER_S = 70.0
@@ -147,6 +148,11 @@ class Checks:
     def _journal_event(self, cluster: str, run_id: int, request_id: int, state: str, epoch: int, reason: str | None) -> None:
         self.checked += 1
         what = f"request {run_id}/{request_id} in the journal of {cluster}"
+        is_new = (cluster, run_id, request_id) not in self.states and run_id != self.world.run_id
+        if is_new and (state, epoch) == ("released", 0):  # a caller's request was accepted
+            self.states[cluster, run_id, request_id] = state, epoch
+            self.transitions["lc of a caller accepted→released"] += 1
+            return
         before, before_epoch = self.states.get((cluster, run_id, request_id), ("released", 0))
         if before in ("succeeded", "failed", "shed", "cancelled"):
             self.fail(f"{what}: {before} became {state}")
@@ -194,7 +200,7 @@ class Checks:
         here.append(entry)
 
     def _is_where_it_is_placed(self, cluster: str, pod: Any, key: tuple[int, int], epoch: int) -> None:
-        row = self.world.centre.state.runs[key[0]].rows[key[1]]
+        (row,) = self.world.centre.state.requests(key[0], [key[1]])
         where = row.target_cluster, row.node
         if row.epoch == epoch and where != (cluster, pod["spec"]["nodeName"]):
             self.fail(f"request {key[0]}/{key[1]} was placed on {where} and runs on {cluster}/{pod['spec']['nodeName']}")
@@ -230,7 +236,10 @@ class Checks:
         self.attempts_seen = len(found)
         for run in self.world.centre.state.runs.values():
             for row in run.rows:
-                if row.attempt > self.world.settings.lease.max_attempts:
+                most = self.world.settings.lease.max_attempts
+                if row.job is not None:
+                    most = MOST_JOB_ATTEMPTS + row.job.asked.retries
+                if row.attempt > most:
                     self.fail(f"request {row.run_id}/{row.request_id} has begun attempt {row.attempt}")
 
     def allocation(self) -> None:

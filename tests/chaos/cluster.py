@@ -17,6 +17,7 @@ from typing import Any
 import orjson
 
 from tango.domain.fleet import Cluster
+from tango.domain.pod_marks import JOB
 from tango.domain.quantities import cpu_millicores, memory_mib
 from tango.emulation.api_server.bodies import change_of, delete_options, object_of
 from tango.emulation.api_server.failures import Refused, expired
@@ -37,6 +38,8 @@ from tests.chaos.timeline import Machine, Process, Timeline
 
 Json = dict[str, Any]
 PODS, NODES = BY_PLACE["", "v1", "pods"], BY_PLACE["", "v1", "nodes"]
+JOBS_FAIL, EXIT_CODE = 0.15, 3
+"""Part of the attempts of jobs that fail by themselves, and with which exit code."""
 ACCESS: Any = SimpleNamespace(base="sim", prefix="", host="sim", origin=None, authorization="")
 
 
@@ -169,6 +172,13 @@ class Client(KubeClient):
             await asyncio.sleep(within_s)
             raise TimeoutError("the answer was lost")
         return HttpAnswer(status, {}, body, True)
+
+    async def stream(self, path: str, *, query: Mapping[str, str] | None = None, idle_s: float = 0.0) -> AsyncIterator[bytes]:
+        """The log of a container, of which there is one line."""
+        answer = await self._once(ACCESS, "GET", path.removesuffix("/log"), None, query, None)
+        if answer.status >= 300:
+            raise self._refusal(answer.status, answer.body, "GET", path)
+        yield b"worked\n"
 
     async def watch(
         self,
@@ -447,10 +457,12 @@ class Kubelets:
             return
         found = self.running[uid]
         self._over(uid)
+        code = EXIT_CODE if JOB in seen["metadata"]["labels"] and self.dice.random() < JOBS_FAIL else 0
         message = {"cpu_work_s": found.work_s, "started_s": found.started_s, "finished_s": self.timeline.now_s}
-        ended = {"exitCode": 0, "reason": "Completed", "message": json.dumps(message)}
+        ended = {"exitCode": code, "reason": "Error" if code else "Completed", "message": json.dumps(message)}
         ended |= {"startedAt": stamp(found.started_s), "finishedAt": stamp(self.timeline.now_s)}
-        status = {"phase": "Succeeded", "containerStatuses": [{"name": "work", "ready": False, "state": {"terminated": ended}}]}
+        phase = "Failed" if code else "Succeeded"
+        status = {"phase": phase, "containerStatuses": [{"name": "work", "ready": False, "state": {"terminated": ended}}]}
         if self._now(seen) is not None:
             self._status(seen["metadata"]["name"], status)
 

@@ -13,6 +13,7 @@ import contextvars
 import datetime as real_datetime
 import inspect
 import os as real_os
+import queue as real_queue
 import random as real_random
 import secrets as real_secrets
 import sys
@@ -397,6 +398,34 @@ class Thread:
         return self.ident is not None and not self._over.is_set()
 
 
+class SimpleQueue:
+    """As `queue.SimpleQueue`."""
+
+    def __init__(self, timeline: Timeline) -> None:
+        self._timeline = timeline
+        self._items: deque[Any] = deque()
+        self._waiting: deque[Callable[[], None]] = deque()
+
+    def put(self, item: Any) -> None:
+        """At the end."""
+        self._items.append(item)
+        if self._waiting:
+            self._waiting.popleft()()
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        """The first, waited for. Raises: queue.Empty."""
+        until_s = float("inf") if timeout is None else self._timeline.now_s + timeout
+        while not self._items:
+            if not block or self._timeline.now_s >= until_s:
+                raise real_queue.Empty
+            wait(self._timeline, self._waiting, until_s)
+        return self._items.popleft()
+
+    def empty(self) -> bool:
+        """Whether nothing is in it."""
+        return not self._items
+
+
 def thread_ident() -> int:
     """Of the greenlet that runs."""
     from greenlet import getcurrent
@@ -439,6 +468,7 @@ def stand_ins(timeline: Timeline, seed: int) -> dict[ModuleType, StandIn]:
             Thread=lambda *args, **kwargs: Thread(timeline, *args, **kwargs),
             get_ident=thread_ident,
         ),
+        real_queue: StandIn(real_queue, SimpleQueue=lambda: SimpleQueue(timeline)),
         real_os: StandIn(real_os, urandom=chance.randbytes),
         real_secrets: StandIn(
             real_secrets, token_hex=lambda n=8: chance.randbytes(n).hex(), choice=chance.choice, token_bytes=chance.randbytes

@@ -52,6 +52,7 @@ def drawn_settings(dice: random.Random) -> Settings:
             shipment_events=dice.choice((3, 50, 4000)),
             share_rows=dice.choice((7, 60, 5000)),
             ahead_s=dice.choice((30.0, 1800.0)),
+            numbers_ahead=dice.choice((5, 40, 1000)),
         ),
         lc=replace(
             s.lc,
@@ -73,6 +74,11 @@ def drawn_settings(dice: random.Random) -> Settings:
             s.kube,
             observe_every_s=stretched(s.kube.observe_every_s, 14.0),
             sample_every_s=stretched(s.kube.sample_every_s, 3.0),
+        ),
+        gateway=replace(
+            s.gateway,
+            view_every_s=stretched(s.gateway.view_every_s),
+            look_every_s=stretched(s.gateway.look_every_s),
         ),
         store=replace(s.store, chunk_rows=dice.choice((2, 30, 1000))),
     )

@@ -183,6 +183,45 @@ MUTATIONS = [
         ),
     ),
     *_mutations(
+        "requests of callers and jobs",
+        (
+            "key-not-kept",
+            "tango.journal.callers",
+            'connection.executemany("INSERT INTO call_key VALUES (?, ?, ?, ?, ?, ?)", keys)',
+            'connection.executemany("INSERT INTO call_key VALUES (?, ?, ?, ?, ?, ?)", keys[1:])',
+        ),
+        (
+            "all-may-repeat",
+            "tango.control.serve_callers",
+            "may_repeat = called.call.is_repeatable or not error.was_sent",
+            "may_repeat = True",
+        ),
+        (
+            "repeated-after-a-death",
+            "tango.journal.attempts",
+            "SELECT r.run_id, r.request_id, r.epoch, r.is_repeatable OR r.state NOT IN",
+            "SELECT r.run_id, r.request_id, r.epoch, r.is_repeatable >= 0 OR r.state NOT IN",
+        ),
+        (
+            "closed-run-let-go",
+            "tango.journal.callers",
+            "return all(connection.execute(sql, (run_id,)).fetchone() is None for sql in (live, event))",
+            "return True",
+        ),
+        (
+            "block-given-again",
+            "tango.journal.callers",
+            'connection.execute("UPDATE number_block SET next = ? WHERE run_id = ? AND first = ?", (end, run_id, first))',
+            'connection.execute("UPDATE number_block SET next = ? WHERE run_id = ? AND first = ?", (end - 1, run_id, first))',
+        ),
+        (
+            "one-retry-too-many",
+            "tango.domain.jobs",
+            "again = self.is_own_fault and retries_left > 0 and",
+            "again = self.is_own_fault and retries_left > -1 and",
+        ),
+    ),
+    *_mutations(
         "order of locks",
         (
             "plan-takes-reading",

@@ -22,6 +22,7 @@ class Report:
     transitions: Counter[str] = field(default_factory=Counter)
     restarts: Counter[str] = field(default_factory=Counter)
     ended: Counter[str] = field(default_factory=Counter)
+    callers: Counter[str] = field(default_factory=Counter)
     defects: Counter[str] = field(default_factory=Counter)
     overlapping: int = 0
     events: int = 0
@@ -35,6 +36,7 @@ class Report:
         self.transitions += result.transitions
         self.restarts += result.restarts
         self.ended += result.ended
+        self.callers += result.callers
         self.defects.update({text.partition(" in ")[0][:160] for text in result.defects})
         self.overlapping += bool(result.overlaps)
         self.events, self.steps = self.events + result.events, self.steps + result.steps
@@ -61,6 +63,7 @@ class Report:
             ("restarts", self.restarts),
             ("transitions", self.transitions),
             ("requests ended", self.ended),
+            ("callers by what they were told", self.callers),
             ("defects that production code has logged", self.defects),
         ):
             print(f"{title}:")

@@ -13,6 +13,7 @@ from typing import Any
 import structlog
 
 from tests.chaos import faults
+from tests.chaos.checks import QUIET_AFTER_S
 from tests.chaos.host import standing_in
 from tests.chaos.knobs import drawn_constants, drawn_settings
 from tests.chaos.timeline import Stuck, Timeline
@@ -40,6 +41,8 @@ class Result:
     overlaps: list[str] = field(default_factory=list)
     ended: Counter[str] = field(default_factory=Counter)
     """Requests by their final state."""
+    callers: Counter[str] = field(default_factory=Counter)
+    """Callers by what they were told in the end."""
     defects: list[str] = field(default_factory=list)
     """Errors that production code has logged as defects."""
 
@@ -85,6 +88,7 @@ def run_seed(seed: int, *, load: Load | None = None, verbose: bool = False) -> R
     result.met, result.transitions = world.network.seen, world.checks.transitions
     result.restarts, result.overlaps = world.restarts, world.checks.overlaps
     result.ended = Counter(str(row.state) for run in world.centre.state.runs.values() for row in run.rows)
+    result.callers = world.callers.outcomes
     result.defects = LOG.defects
     LOG.defects = []
     del world, timeline
@@ -101,6 +105,10 @@ def _drive(world: World, dice: random.Random, result: Result, verbose: bool) -> 
     if dice.random() < 0.125:
         at_s = dice.uniform(60.0, HEALED_AT_S - 100.0)
         planned.append(faults.Fault(at_s, "run cancelled", "the run is cancelled", world.cancel))
+
+    if dice.random() < 0.25:
+        at_s = dice.uniform(60.0, HEALED_AT_S - 20.0)
+        planned.append(faults.Fault(at_s, "live run turned", "callers' requests go into another run", world.turn_live))
 
     def struck(fault: faults.Fault) -> None:
         result.kinds[fault.kind] += 1
@@ -126,5 +134,7 @@ def _drive(world: World, dice: random.Random, result: Result, verbose: bool) -> 
         timeline.run(timeline.now_s + 3 * CHECK_EVERY_S)  # what has just ended is cleared away
     world.checks.conserved()
     world.checks.healed()
+    world.jobs.check()
+    world.callers.check(HEALED_AT_S + QUIET_AFTER_S + world.began_s)
     if timeline.failure is not None:
         raise timeline.failure

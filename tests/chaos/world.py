@@ -9,7 +9,7 @@ import sqlite3
 import tempfile
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +22,22 @@ from tango.bootstrap.scheduler import Scheduler
 from tango.domain.fleet import Cluster, Fleet, Node
 from tango.domain.lifecycle import TERMINAL
 from tango.domain.requests import LcWork
-from tango.domain.runs import ENDED, NewRequests, NewRun
+from tango.domain.runs import ENDED, LiveUse, NewRequests, NewRun, RunKind
 from tango.domain.services import Service, ServiceClass
+from tango.domain.state_lists import LIVE_STATES
 from tango.errors import StoreUnavailable, TangoError
 from tango.journal.journal import SqliteJournal
 from tango.ports.figures import FiguresClaim
 from tango.settings import Settings
 from tests.chaos.broker import Broker, publisher_of
+from tests.chaos.callers import Callers
 from tests.chaos.centre import Centre, ClockedState, Here, WatchedRow
 from tests.chaos.checks import Checks
 from tests.chaos.cluster import ApiServer, Client, Kubelets
+from tests.chaos.gateways import Gateways, SimulatedServiceCalls
 from tests.chaos.host import Loop
 from tests.chaos.instances import SimulatedCalls
+from tests.chaos.job_callers import JobCallers
 from tests.chaos.network import CENTRE, Network
 from tests.chaos.timeline import Machine, Process, Timeline
 from workers.queues import CONTROL, REPLAY, be_queue, exec_queue, lc_queue
@@ -116,6 +120,8 @@ class Load:
 
     requests: int = 500
     lc_share: float = 0.6
+    callers: int = 120
+    jobs: int = 25
 
 
 class World:
@@ -143,6 +149,7 @@ class World:
         self.brokers = {
             name: Broker(name, timeline, self.network, random.Random(f"broker {name} {seed}")) for name in self.machines
         }
+        self.gateways = Gateways(timeline, self.network)
         self.processes: dict[str, Process] = {}
         self.restarts: Counter[str] = Counter()
         self.restart_after_s: dict[str, float] = {}
@@ -153,11 +160,18 @@ class World:
             for k in range(WORKERS):
                 self._add(f"worker-{k + 1} of {cluster.name}", cluster.name, self._worker(cluster.name))
             self._add(f"agent of {cluster.name}", cluster.name, self._agent(cluster.name))
+            self._add(f"gateway of {cluster.name}", cluster.name, self._gateway(cluster.name))
         self._add("scheduler", CENTRE, self._scheduler)
         self._add("scheduler-2", CENTRE, self._scheduler)
         self._add("replayer", CENTRE, self._replayer)
         self._add("beat", CENTRE, self._beat)
+        self.jobs = JobCallers(self)
+        self.jobs.draw(load.jobs, RELEASED_BY_S - 40.0, random.Random(f"jobs {seed}"))
+        self._add("job-callers", CENTRE, self.jobs.life(self._here))
         self.run_id = self._submit(load)
+        self.centre.state.live_use = LiveUse(system=SYSTEMS[(seed + 1) % len(SYSTEMS)], reassure=seed % 3 != 0)
+        self.callers = Callers(self, self.gateways)
+        self.callers.begin(load.callers, RELEASED_BY_S, random.Random(f"callers {seed}"))
         self.cancelled = False
         self.healed_at_s = self.began_s + HEALED_AT_S
 
@@ -206,6 +220,7 @@ class World:
         now_s = self.timeline.now_s
         self.centre.away_until_s = self.centre.repeats_until_s = 0.0
         self.journals_away.clear()
+        self.gateways.breaks = 0.0
         for server in self.servers.values():
             server.down_until_s = server.throttles_until_s = server.lags_until_s = 0.0
         for broker in self.brokers.values():
@@ -271,6 +286,7 @@ class World:
                 publisher_of(broker),
                 self.settings,
                 calls=lambda: SimulatedCalls(cluster, self.kubelets, self.timeline, self.network, dice, self._served),
+                service_calls=lambda: SimulatedServiceCalls(cluster, self.kubelets, self.gateways, dice),
             )
             worker.begin()
             broker.consume(
@@ -278,6 +294,17 @@ class World:
                 {"tango.dispatch_lc": _dispatch(worker), "tango.execute_lc": _execute(worker)},
                 slots=4,
             )
+
+        return begin
+
+    def _here(self) -> Any:
+        """The stores of a new process at the centre."""
+        return Here(self.centre, self.settings, f"{CENTRE}:{self.dice.randrange(1 << 30)}", SystemClock(self.timeline))
+
+    def _gateway(self, cluster: str) -> Callable[[], None]:
+        def begin() -> None:
+            publisher = publisher_of(self.brokers[cluster])
+            self.gateways.run(cluster, self._journal(cluster, self.settings), publisher, self.settings)
 
         return begin
 
@@ -292,7 +319,7 @@ class World:
         return begin
 
     def _scheduler(self) -> None:
-        here: Any = Here(self.centre, self.settings, f"{CENTRE}:{self.dice.randrange(1 << 30)}", SystemClock(self.timeline))
+        here = self._here()
         broker = self.brokers[CENTRE]
         scheduler = Scheduler(here, publisher_of(broker), _no_figures, connect=self._connect)
         broker.consume(
@@ -323,7 +350,7 @@ class World:
         return found
 
     def _replayer(self) -> None:
-        here: Any = Here(self.centre, self.settings, f"{CENTRE}:{self.dice.randrange(1 << 30)}", SystemClock(self.timeline))
+        here = self._here()
         broker = self.brokers[CENTRE]
         publisher = publisher_of(broker)
         work = replay_of(here, publisher)
@@ -347,7 +374,11 @@ class World:
             task = min(due, key=lambda name: due[name][0])
             at_s, every_s, expires_s = due[task]
             self.timeline.sleep(at_s - self.timeline.now_s)
-            is_open = any(run.info.status not in ENDED for run in self.centre.state.runs.values())
+            is_open = any(
+                run.info.status not in ENDED
+                and (run.info.kind is not RunKind.LIVE or any(r.state not in TERMINAL for r in run.rows))
+                for run in self.centre.state.runs.values()
+            )
             if broker.away_until_s <= self.timeline.now_s:
                 broker.put(task, {}, CONTROL, expires_s=expires_s)
             due[task][0] = self.timeline.now_s + (every_s if is_open else max(every_s, s.ticks.idle_s * 3))
@@ -404,15 +435,25 @@ class World:
         self.cancelled = self.centre.runs.cancel(self.run_id)
         self.centre.calling = ""
 
+    def turn_live(self) -> None:
+        """As `tango live use` does: the run that callers send into is closed, and another one is opened."""
+        state = self.centre.state
+        self.centre.calling = "live_runs.set_use"
+        others = [name for name in SYSTEMS if name != state.live_use.system]
+        self.centre.stores["live_runs"].set_use(replace(state.live_use, system=self.dice.choice(others)))
+        self.centre.calling = ""
+
     # ---- what the checks ask -------------------------------------------------------------------------------------------
 
     def journal_rows(self) -> dict[str, set[tuple[int, int]]]:
-        """By cluster, (run, request) of all rows of its journal."""
+        """By cluster, (run, request) of all rows of its journal that are the journal's: those of callers stay after their end, for their
+        answers to be fetched."""
+        sql = f"SELECT run_id, request_id FROM request WHERE tenant IS NULL OR state IN {LIVE_STATES}"
         found: dict[str, set[tuple[int, int]]] = {}
         for cluster in self.fleet.clusters:
             if (self.folder / f"{cluster.name}.db").exists():
                 with contextlib.suppress(sqlite3.OperationalError):  # it is just being made
-                    rows = self._observer(cluster.name).execute("SELECT run_id, request_id FROM request").fetchall()
+                    rows = self._observer(cluster.name).execute(sql).fetchall()
                     found[cluster.name] = set(rows)
         return found
 

@@ -63,6 +63,7 @@ class MemoryFleetStore:
     def declare(self, fleet: Fleet, *, kubeconfig: str, contexts: Mapping[str, str]) -> None:
         """Clusters, links and services of the fleet."""
         self._clusters = tuple(cluster.name for cluster in fleet.clusters)
+        self._state.clusters = tuple(sorted(self._clusters))
         self._rtt_ms = fleet.rtt_ms()
         self._bandwidth = fleet.bandwidth_mbit_per_s()
         for name in self._declared:

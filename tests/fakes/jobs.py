@@ -10,11 +10,11 @@ from tango.domain.jobs import ContainerLog, Job, JobEnd, NewJob, SubmittedJob, m
 from tango.domain.lifecycle import IN_FLIGHT, TERMINAL, Event
 from tango.domain.near_names import near_name
 from tango.domain.requests import Reason, RequestState
-from tango.domain.runs import RunInfo, RunKind, RunStatus
 from tango.domain.services import Service, ServiceClass, not_admitted
 from tango.errors import NotAdmitted, RequestRejected, TooManyJobs, UsageError
 from tests.fakes.be_requests import MOST_JOB_ATTEMPTS, MemoryBeRequests
-from tests.fakes.memory_state import MemoryState, Row, Run, StoredJob
+from tests.fakes.live_runs import open_live_run, own_number
+from tests.fakes.memory_state import MemoryState, Row, StoredJob
 
 
 class MemoryJobs:
@@ -33,7 +33,7 @@ class MemoryJobs:
                     return SubmittedJob(key=_key(row), service=row.service, cluster=row.cluster, is_new=False)
             self._service(job)
             self._require_place(job.tenant)
-            clusters = list(self._state.seen)
+            clusters = self._state.clusters
             if job.cluster and job.cluster not in clusters:
                 raise UsageError(
                     f"there is no cluster {job.cluster!r}{near_name(job.cluster, clusters)}; clusters: {', '.join(clusters)}"
@@ -46,12 +46,13 @@ class MemoryJobs:
             if (known := self.check(job)) is not None:
                 return known
             service = self._service(job)
-            run = self._open_run()
-            clusters = list(self._state.seen)
+            run = open_live_run(self._state)
+            self._state.live_is_wanted = True
+            clusters = self._state.clusters
             now_s = self._state.now_s()
             row = Row(
                 run_id=run.info.run_id,
-                request_id=len(run.rows),
+                request_id=own_number(self._state, run),
                 service_class=ServiceClass.BE,
                 service=service.name,
                 cluster=job.cluster or clusters[len(run.rows) % len(clusters)],
@@ -63,7 +64,7 @@ class MemoryJobs:
                 job=StoredJob(job, submitted_at_s=now_s),
             )
             self._state.happens(row, Event.RELEASE)
-            run.rows.append(row)
+            self._state.add(row)
             return SubmittedJob(key=_key(row), service=row.service, cluster=row.cluster)
 
     def _require_place(self, tenant: str) -> None:
@@ -184,27 +185,6 @@ class MemoryJobs:
         if not service.template and (job.command is not None or job.args is not None):
             raise RequestRejected(f"service {job.service!r} has no template")
         return service
-
-    def _open_run(self) -> Run:
-        for run in self._state.runs.values():
-            if run.info.kind is RunKind.LIVE and run.info.status is RunStatus.RUNNING:
-                return run
-        run_id = max(self._state.runs, default=0) + 1
-        info = RunInfo(
-            run_id=run_id,
-            name="live",
-            status=RunStatus.RUNNING,
-            system="tango",
-            fleet="",
-            seed=0,
-            speed=1.0,
-            reassure=True,
-            started_at_s=self._state.now_s(),
-            accepted=0,
-            kind=RunKind.LIVE,
-        )
-        self._state.runs[run_id] = Run(info, [])
-        return self._state.runs[run_id]
 
     def _job(self, row: Row, kept: StoredJob) -> Job:
         asked, lost_s = kept.asked, [a.work_lost_s for a in self._state.attempts if (a.run_id, a.request_id) == _key(row)]

@@ -18,7 +18,9 @@ from tango.domain.runs import (
     ENDED,
     OPEN,
     DecisionRecord,
+    LiveUse,
     RunInfo,
+    RunKind,
     ScalingRecord,
 )
 from tango.domain.services import Service, ServiceClass
@@ -26,6 +28,7 @@ from tango.domain.shares import LcInFlight, LcWait
 from tango.domain.tenants import DEFAULT_TENANT, Tenant
 from tango.ports.leases import Fence
 from tango.settings import LeaseSettings
+from tango.store.live_runs import NUMBERS_IN_BLOCK
 
 
 @dataclass(slots=True)
@@ -97,12 +100,20 @@ class Attempt:
 
 @dataclass(slots=True)
 class Run:
-    """A run with its requests by id."""
+    """A run with its requests: of a replayed one in order of their ids, which count from 0; of a live one as they came."""
 
     info: RunInfo
     rows: list[Row]
+    places: dict[int, int] = field(default_factory=dict)
+    """Of a live run, by id, where in `rows` a request is."""
+    next_number: int = 0
+    """Of a live run, the first number for requests that nobody has."""
+    own_numbers: list[int] = field(default_factory=list)
+    """Of a live run, numbers that the centre has taken for what enters there."""
     metrics: dict[str, float | int | str | None] = field(default_factory=dict)
     ended_at_s: float | None = None
+    closed_at_s: float | None = None
+    """Of a live run, since when it accepts nothing more."""
     tenant: str = DEFAULT_TENANT
 
 
@@ -152,6 +163,14 @@ class MemoryState:
     """Of LC, by entry cluster, as the agents last told."""
     seen: dict[str, tuple[float, float]] = field(default_factory=dict)
     """By cluster: when its agent last wrote, and since when it does so again after it was away."""
+    clusters: tuple[str, ...] = ()
+    """Of the fleet in force, in order of their names."""
+    live_use: LiveUse = field(default_factory=LiveUse)
+    live_is_wanted: bool = False
+    number_block: int = NUMBERS_IN_BLOCK
+    """Numbers of live runs that are given out together."""
+    live_day: str = "2001-01-01"
+    """The day that live runs without a name are of; it changes when a test says so."""
     tenants: dict[str, Tenant] = field(default_factory=dict)
     """Those that are declared, by name."""
     lease: LeaseSettings = field(default_factory=LeaseSettings)
@@ -190,8 +209,20 @@ class MemoryState:
 
     def requests(self, run_id: int, request_ids: Iterable[int]) -> Iterator[Row]:
         """Rows by id; unknown ones are left out."""
-        rows = self.runs[run_id].rows if run_id in self.runs else []
-        return (rows[k] for k in sorted({int(k) for k in request_ids}) if 0 <= k < len(rows))
+        run = self.runs.get(run_id)
+        if run is None:
+            return iter(())
+        ids = sorted({int(k) for k in request_ids})
+        places = [run.places.get(k, -1) for k in ids] if run.info.kind is RunKind.LIVE else ids
+        return (run.rows[k] for k in places if 0 <= k < len(run.rows))
+
+    def add(self, row: Row) -> Row:
+        """Give a request of a live run its place; gives what is kept of it."""
+        run = self.runs[row.run_id]
+        assert row.request_id not in run.places, f"request {row.run_id}/{row.request_id} comes twice"
+        run.places[row.request_id] = len(run.rows)
+        run.rows.append(row)
+        return row
 
     def open(self) -> Iterator[Row]:
         """Rows of runs whose requests move on."""

@@ -148,9 +148,16 @@ class MemoryRunStore:
         """Whether nothing will change any more."""
         if run_id not in self._state.runs:
             return False
+        if self.run(run_id).kind is RunKind.LIVE and not self._is_let_go(run_id):
+            return False
         shares = (share for (of_run, _), share in self._state.shares.items() if of_run == run_id)
         be = (row for row in self._state.runs[run_id].rows if row.service_class is ServiceClass.BE)
         return all(share.terminal == share.accepted for share in shares) and all(row.state in TERMINAL for row in be)
+
+    def _is_let_go(self, run_id: int) -> bool:
+        """Whether nothing can be added to a live run any more."""
+        shares = (share for (of_run, _), share in self._state.shares.items() if of_run == run_id)
+        return self._state.runs[run_id].closed_at_s is not None and all(share.complete for share in shares)
 
     def stored(self) -> list[StoredRun]:
         """A thousand bytes a request."""

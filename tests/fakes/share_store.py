@@ -11,6 +11,7 @@ from tango.domain.requests import RequestState
 from tango.domain.runs import ENDED, OPEN, RunKind
 from tango.domain.services import ServiceClass
 from tango.domain.shares import (
+    AcceptedCopy,
     Followed,
     JournalGap,
     LcInFlight,
@@ -23,7 +24,7 @@ from tango.domain.shares import (
     ShippedTo,
 )
 from tests.fakes.fleet_store import MemoryFleetStore
-from tests.fakes.memory_state import Attempt, MemoryState, Row
+from tests.fakes.memory_state import Attempt, MemoryState, Row, Share
 
 
 class MemoryShareStore:
@@ -93,6 +94,8 @@ class MemoryShareStore:
             position = self.position(shipment.cluster, shipment.journal)
             if shipment.first != position + 1:
                 return position
+            for accepted in shipment.accepted:
+                self._accept(accepted, shipment.cluster)
             for copy in shipment.requests:
                 for row in self._rows(copy.run_id, copy.request_id, shipment.cluster):
                     self._copy(row, copy)
@@ -183,6 +186,32 @@ class MemoryShareStore:
     def _rows(self, run_id: int, request_id: int, entry: str) -> list[Row]:
         found = self._state.requests(run_id, [request_id])
         return [row for row in found if row.service_class is ServiceClass.LC and row.cluster == entry]
+
+    def _accept(self, accepted: AcceptedCopy, entry: str) -> None:
+        """Of a run that is not there any more nothing is written; a cluster that joined later has its share from here on."""
+        copy = accepted.copy
+        run = self._state.runs.get(copy.run_id)
+        if run is None or run.info.kind is not RunKind.LIVE or copy.request_id in run.places:
+            return
+        share = self._state.shares.setdefault((copy.run_id, entry), Share(accepted=0, opened=True))
+        row = self._state.add(
+            Row(
+                run_id=copy.run_id,
+                request_id=copy.request_id,
+                service_class=ServiceClass.LC,
+                service=accepted.service,
+                cluster=entry,
+                due_s=accepted.due_s,
+                target_s=accepted.target_s,
+                cpu_work_s=accepted.cpu_work_s,
+                memory_mib=accepted.memory_mib,
+                state=RequestState.RELEASED,
+            )
+        )
+        share.accepted += 1
+        self._copy(row, copy)
+        if copy.state == RequestState.SUCCEEDED and copy.finished_s is not None and copy.started_s is not None:
+            row.cpu_work_s = min(row.cpu_work_s, max(copy.finished_s - copy.started_s, 0.0) or row.cpu_work_s)
 
     def _copy(self, row: Row, copy: RequestCopy) -> None:
         if row.state not in LIVE or row.epoch > copy.epoch:

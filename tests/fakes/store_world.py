@@ -16,13 +16,14 @@ from tango.domain.plans import BePlan
 from tango.domain.requests import Reason, RequestState
 from tango.domain.runs import DecisionRecord, NewRequests, NewRun, PendingRequests, Placement
 from tango.domain.services import Service, ServiceClass
-from tango.domain.shares import AttemptCopy, DecisionCopy, RequestCopy, Shipment
+from tango.domain.shares import AcceptedCopy, AttemptCopy, DecisionCopy, RequestCopy, Shipment
 from tango.domain.snapshot_assembly import as_seen
 from tango.ports.events import EventLog
 from tango.ports.figures import FiguresStore
 from tango.ports.fleet import FleetStore
 from tango.ports.jobs import JobStore
 from tango.ports.leases import Fence, LeaseStore
+from tango.ports.live_runs import LiveRunStore
 from tango.ports.refusals import RefusalStore
 from tango.ports.requests import BeRequests
 from tango.ports.runs import RunStore
@@ -34,6 +35,7 @@ from tango.store.events import PostgresEventLog
 from tango.store.fleet import PostgresFleetStore
 from tango.store.jobs import PostgresJobStore
 from tango.store.leases import PostgresLeaseStore
+from tango.store.live_runs import PostgresLiveRuns
 from tango.store.refusals import PostgresRefusals
 from tango.store.requests import PostgresRequestStore
 from tango.store.run_figures import PostgresFiguresStore
@@ -46,6 +48,7 @@ from tests.fakes.figures_store import MemoryFiguresStore
 from tests.fakes.fleet_store import MemoryFleetStore
 from tests.fakes.jobs import MemoryJobs
 from tests.fakes.lease_store import MemoryLeaseStore
+from tests.fakes.live_runs import MemoryLiveRuns
 from tests.fakes.memory_state import MemoryState
 from tests.fakes.refusals import MemoryRefusals
 from tests.fakes.run_store import MemoryRunStore
@@ -145,6 +148,7 @@ class StoreWorld:
     fleet: FleetStore
     refusals: RefusalStore
     tenants: TenantStore
+    live: LiveRunStore
     events: EventLog
     rows: Callable[[int], list[RequestRow]]
     """Rows of a run's requests, by id."""
@@ -189,9 +193,12 @@ class StoreWorld:
         journal: str = "first",
         attempts: Sequence[AttemptCopy] = (),
         decisions: Sequence[DecisionCopy] = (),
+        accepted: Sequence[AcceptedCopy] = (),
     ) -> int:
         """Apply the next shipment of a journal, of as many events as there are copies; give the position."""
-        return self.shares.apply(self.shipment(*copies, cluster=cluster, journal=journal, attempts=attempts, decisions=decisions))
+        return self.shares.apply(
+            self.shipment(*copies, cluster=cluster, journal=journal, attempts=attempts, decisions=decisions, accepted=accepted)
+        )
 
     def shipment(
         self,
@@ -200,6 +207,7 @@ class StoreWorld:
         journal: str = "first",
         attempts: Sequence[AttemptCopy] = (),
         decisions: Sequence[DecisionCopy] = (),
+        accepted: Sequence[AcceptedCopy] = (),
     ) -> Shipment:
         """The next one of a journal."""
         position = self.shares.position(cluster, journal)
@@ -207,10 +215,11 @@ class StoreWorld:
             cluster=cluster,
             journal=journal,
             first=position + 1,
-            last=position + max(1, len(copies)),
+            last=position + max(1, len(copies) + len(accepted)),
             requests=copies,
             attempts=tuple(attempts),
             decisions=tuple(decisions),
+            accepted=tuple(accepted),
         )
 
     def admit(self, run_id: int, request_ids: Sequence[int]) -> int:
@@ -389,6 +398,7 @@ def memory_world_and_state(
         fleet=fleet_store,
         refusals=MemoryRefusals(state),
         tenants=MemoryTenants(state),
+        live=MemoryLiveRuns(state),
         events=MemoryEventLog(state),
         rows=rows,
         attempts=lambda run_id: sorted((a.request_id, a.epoch, a.outcome, a.reason) for a in state.attempts if a.run_id == run_id),
@@ -424,6 +434,7 @@ def postgres_world(
         fleet=PostgresFleetStore(database, sharing),
         refusals=PostgresRefusals(database),
         tenants=PostgresTenants(database),
+        live=PostgresLiveRuns(database, delete=runs.delete),
         events=PostgresEventLog(database),
         rows=lambda run_id: [
             RequestRow(*row)

@@ -45,17 +45,6 @@ def _a_day_later(database: Database) -> None:
     database.execute("""UPDATE run SET settings = '{"day": "2001-01-01"}', name = 'live 2001-01-01' WHERE closed_at IS NULL""")
 
 
-def _let_go(database: Database, run_id: int) -> None:
-    """Every journal has let the run go."""
-    database.execute("UPDATE lc_share SET complete = true WHERE run_id = %s", (run_id,))
-
-
-def test_nothing_is_opened_before_somebody_sends_something(live: PostgresLiveRuns, runs: PostgresRunStore) -> None:
-    """Whoever only replays traces has no runs that he did not ask for."""
-    assert live.turn() is None
-    assert runs.runs() == []
-
-
 def test_without_a_fleet_nothing_is_opened(database_url: str) -> None:
     """The message says what to do."""
     database = Database(database_url)
@@ -109,21 +98,6 @@ def test_one_run_is_open_for_a_day(live: PostgresLiveRuns, database: Database, r
     assert runs.run(first.run_id).status is RunStatus.DRAINING
 
 
-def test_a_change_of_the_system_begins_the_next_run(live: PostgresLiveRuns) -> None:
-    """The same once more changes nothing; a name has the run stand for as many days as it takes."""
-    first = live.want()
-    greedy = live.set_use(LiveUse(system="load-greedy"))
-    same = live.set_use(LiveUse(system="load-greedy"))
-    named = live.set_use(LiveUse(system="load-greedy", run_name="probe"))
-
-    assert [first.system, greedy.system, named.system] == ["tango", "load-greedy", "load-greedy"]
-    assert len({first.run_id, greedy.run_id, named.run_id}) == 3
-    assert same == greedy
-    assert named.name == "probe"
-    assert live.turn() == named
-    assert live.use() == LiveUse(system="load-greedy", run_name="probe")
-
-
 def test_whoever_turns_at_once_opens_one_run(live: PostgresLiveRuns, runs: PostgresRunStore) -> None:
     """Agents of many clusters hear of their first callers at the same instant."""
     found: list[RunInfo] = []
@@ -136,39 +110,6 @@ def test_whoever_turns_at_once_opens_one_run(live: PostgresLiveRuns, runs: Postg
     assert len(found) == 8
     assert len({run.run_id for run in found}) == 1
     assert len(runs.runs()) == 1
-
-
-def test_a_closed_run_ends_once_every_journal_has_let_it_go(
-    live: PostgresLiveRuns, database: Database, runs: PostgresRunStore
-) -> None:
-    """Until then a cluster that is away may have accepted something in it."""
-    first = live.want()
-    open_still = runs.all_terminal(first.run_id)
-    live.set_use(LiveUse(system="scoring"))
-    closed = runs.all_terminal(first.run_id)
-    _let_go(database, first.run_id)
-
-    assert (open_still, closed, runs.all_terminal(first.run_id)) == (False, False, True)
-
-
-def test_a_run_in_which_nobody_sent_anything_is_forgotten(
-    live: PostgresLiveRuns, database: Database, runs: PostgresRunStore
-) -> None:
-    """Days without callers leave no trace; one with a request stays."""
-    empty, used = live.want(), live.set_use(LiveUse(system="scoring"))
-    database.execute(
-        "INSERT INTO request (run_id, request_id, class, service, cluster, due_s, cpu_work_s, memory_mib, state) "
-        "VALUES (%s, 0, 'lc', 'web', 'c1', 0, 1, 1, 'succeeded')",
-        (used.run_id,),
-    )
-    runs.fold_counts()
-    last = live.set_use(LiveUse(system="ceres"))
-    for run in (empty, used):
-        _let_go(database, run.run_id)
-        runs.set_status(run.run_id, RunStatus.COMPLETED)
-    live.turn()
-
-    assert [(run.run_id, run.accepted) for run in runs.runs()] == [(last.run_id, 0), (used.run_id, 1)]
 
 
 def test_a_cluster_that_joins_takes_part_in_the_open_run(live: PostgresLiveRuns, database: Database) -> None:

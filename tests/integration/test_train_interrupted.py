@@ -134,6 +134,7 @@ def test_an_interrupted_training_says_how_to_go_on_and_does(start: Start, tmp_pa
         assert_goes_on_to_what_one_training_gives(start, out)
 
 
+@pytest.mark.long
 def test_a_killed_training_goes_on_from_its_last_state(start: Start, tmp_path: Path) -> None:
     """Whatever was under way: the files are whole, its processes are gone, and the resumed training gives the same files."""
     out = tmp_path / "x.ckpt"
