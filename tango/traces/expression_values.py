@@ -324,7 +324,13 @@ class Evaluation:
         return texts.values if texts.one is None else pa.repeat(pa.scalar(texts.one, pa.string()), self.n)
 
     def _is_empty(self, value: Value, node: ast.expr, where: Mask) -> Mask:
-        if kind_of(value) is ValueKind.TEXT or (isinstance(value, FileColumn) and value.is_text):
+        if isinstance(value, FileColumn) and value.is_text:
+            empty = bools(pc.equal(value.texts, ""))
+            if value.kind is ValueKind.NUMBER:  # where a text such as `nan` is nothing too
+                numbers, wrong = value.numbers
+                empty = empty | (np.isnan(numbers) & ~wrong)
+            return empty
+        if kind_of(value) is ValueKind.TEXT:
             return bools(pc.equal(self._whole(self._as_texts(value, node)), ""))
         return np.broadcast_to(np.isnan(self._as_numbers(value, node, where)), (self.n,))
 

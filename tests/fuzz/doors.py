@@ -94,8 +94,8 @@ _TABLE = b"t,u,name,odd name,at\n1,2.5,a,x,2026-01-01 00:00:00\n-3,,b,,2026-01-0
 _MAPS_OF_TABLE = (
     "arrival_s=t,class='lc' if u < 3 else 'be',service=name",
     "arrival_s=seconds(t, 'ms') + round(default(u, 0), 2),cluster='~' + `odd name`",
-    "arrival_s=default(seconds(at), 0),service=lower(column('odd name')) + strip(name)",
-    "arrival_s=min(t, 5, abs(-t)) ** 2 // 3 % 4,cpu_work_s=sqrt(exp(t)) if t > 0 and not u != u or starts(name, 'a') else ceil(t)",
+    "arrival_s=default(seconds(at), seconds('2026-01-01 12:00:00')),service=lower(column('odd name')) + strip(name)",
+    "arrival_s=min(t, 5, abs(-t)) ** 2 // 3 % 4,cpu_work_s=sqrt(exp(t)) if t > 0 and not u != u or starts(name, 'a') else abs(ceil(t))",
 )
 
 

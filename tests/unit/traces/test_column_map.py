@@ -232,6 +232,7 @@ def test_nothing_makes_nothing_and_holds_in_no_comparison() -> None:
     assert value_of("1 if b >= 5 else 2", text) == [2.0, 2.0]
     assert value_of("default(b, a * 10)", text) == [10.0, 4.0]
     assert value_of("a if b > 0 else number('')", text) == [None, 2.0]
+    assert value_of("default(b, 9)", "a,b\n1,NaN\n2,4\n3,\n") == [9.0, 4.0, 9.0]
 
 
 def test_what_is_not_taken_refuses_no_row() -> None:
