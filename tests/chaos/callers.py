@@ -192,7 +192,7 @@ async def _served(gateway: Gateway, caller: Caller) -> Told:
     loop = asyncio.get_running_loop()
     began_s = loop.time()
     try:
-        service = await gateway.as_known(lambda: gateway.view.lc_service(caller.service))
+        service = await gateway.as_known(lambda: gateway.view.lc_service(caller.service, tenant=DEFAULT_TENANT))
         sent = asked_of(
             service,
             Call(method="POST", path="/", body=caller.body, is_repeatable=caller.is_repeatable),
