@@ -9,6 +9,7 @@ import pytest
 
 from tango import api
 from tango.domain.seeds import COMPARISON
+from tango.domain.tenants import Tenant
 from tango.errors import UsageError
 from tango.scheduling.be_policies import place_load_greedy
 
@@ -60,6 +61,21 @@ def test_every_table_has_its_rows() -> None:
     assert str(found).splitlines()[0].startswith("scenario  system")
     assert any("deadlock" in note for note in found.notes)
     assert len(found.judge("idle").sentences()) > 1
+
+
+def test_tenants_are_declared_for_all_runs(tmp_path: Path) -> None:
+    """A row for each system and tenant of a trace; without tenants there is none."""
+    trace = tmp_path / "teams.csv"
+    rows = "".join(f"{k * 0.01:g},be,batch,2,{name}\n" for k in range(40) for name in ("blue", "red"))
+    trace.write_text("arrival_s,class,service,cpu_work_s,tenant\n" + rows)
+    teams = api.workload(trace, resample=False)
+
+    found = api.compare(teams, ["load-greedy", "k8s-native"], fleet="single", seeds=1, tenants=[Tenant(name="blue", weight=3.0)])
+
+    told = found.tenants().to_pylist()
+    assert [(row["system"], row["tenant"], row["weight"], row["requests"]) for row in told] == [
+        (system, tenant, weight, 40) for system in ("load-greedy", "k8s-native") for tenant, weight in (("blue", 3.0), ("red", 1.0))
+    ]
 
 
 def test_what_a_function_gave_is_never_taken_for_what_another_would(tmp_path: Path) -> None:
