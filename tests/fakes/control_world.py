@@ -15,6 +15,7 @@ from tests.fakes.figures_store import MemoryFiguresStore
 from tests.fakes.fleet_store import MemoryFleetStore
 from tests.fakes.jobs import MemoryJobs
 from tests.fakes.lease_store import MemoryLeaseStore
+from tests.fakes.live_runs import MemoryLiveRuns
 from tests.fakes.memory_state import MemoryState, Row
 from tests.fakes.publisher import RecordingPublisher
 from tests.fakes.refusals import MemoryRefusals
@@ -97,6 +98,7 @@ def control_world(fleet: Fleet = FLEET, *, store: StoreSettings = AS_SHIPPED) ->
         leases=MemoryLeaseStore(state),
         figures=MemoryFiguresStore(state),
         fleet=fleet_store,
+        live=MemoryLiveRuns(state),
         refusals=MemoryRefusals(state),
         tenants=MemoryTenants(state),
         events=MemoryEventLog(state),
