@@ -83,7 +83,7 @@ def live_delays(
     free = of_lc & _met_a_free_place(outcomes, fleet)
     way_s = np.maximum(0.0, waited_s - window_s / 2)
     median_s = float(np.median(way_s[free])) if free.any() else 0.0
-    be_s = waited_s[of_be & (outcomes.attempts == 1) & outcomes.in_state(RequestState.SUCCEEDED)]
+    be_s = waited_s[of_be & (outcomes.epoch == 1) & outcomes.in_state(RequestState.SUCCEEDED)]
     cycles = decisions.kind == int(ServiceClass.BE)
     cycle_ms = (decisions.snapshot_ms + decisions.decide_ms + decisions.apply_ms)[cycles]
     cycle_s = float(np.median(cycle_ms)) / 1e3 if len(cycle_ms) else 0.0

@@ -23,7 +23,7 @@ from tango.sim.codes import (
     POD_START,
 )
 from tango.sim.heap import push
-from tango.sim.losses import give_back, lose, requeue
+from tango.sim.losses import lose, requeue
 from tango.sim.node_time import advance
 from tango.sim.scaling_log import note
 from tango.sim.state import EngineState
@@ -120,11 +120,11 @@ def _stop(state: EngineState, request: int, at_s: float) -> bool:
 
 @in_place
 def pod_gives_way(state: EngineState, request: int, epoch: int, at_s: float) -> None:
-    """A pod leaves its room to another tenant, unless its attempt is over by now. As live, that costs its request no attempt."""
+    """A pod leaves its room to another tenant, unless its attempt is over by now."""
     node = state.progress[request].node
     advance(state, node, at_s)
     if state.progress[request].attempts != epoch or kernel.pod_row(state.states, node, request) < 0:
         return
     note(state, at_s, GAVE_WAY, node, state.arrivals.service[request], np.nan, np.nan, np.nan)
     if _stop(state, request, at_s):
-        give_back(state, request, epoch, at_s)
+        requeue(state, request, epoch, at_s)

@@ -32,25 +32,18 @@ def lose(state: EngineState, request: int, node: int, reason: int, work_s: float
 def requeue(state: EngineState, request: int, epoch: int, at_s: float) -> None:
     """An attempt is known to be lost: its request waits again, or has failed for good after `Rules.most_attempts`.
 
+    As live, a BE attempt costs nothing up to `FREE_EPOCHS`: its pod was refused or evicted, or its node failed, which is nothing that
+    the request did. Live, a refusal costs nothing after that either; here it does, since a run must end. An LC attempt counts.
+
     Nothing happens where the attempt is no longer the request's current one, so that two who notice the same loss requeue it once.
     """
-    _goes_back(state, request, epoch, lifecycle.REQUEUE, at_s)
-
-
-@in_place
-def give_back(state: EngineState, request: int, epoch: int, at_s: float) -> None:
-    """As `requeue`, but the attempt costs the request nothing, up to `FREE_EPOCHS`: it was not the request's doing that it ended."""
-    _goes_back(state, request, epoch, lifecycle.RETURN if epoch <= FREE_EPOCHS else lifecycle.REQUEUE, at_s)
-
-
-@in_place
-def _goes_back(state: EngineState, request: int, epoch: int, event: int, at_s: float) -> None:
     clock, progress = state.clock[0], state.progress[request]
+    is_lc = state.arrivals.service_class[request] == LC
+    event = lifecycle.REQUEUE if is_lc or epoch > FREE_EPOCHS else lifecycle.RETURN
     allowed = lifecycle.ALLOWED[event, state.arrivals.service_class[request], progress.state]
     if progress.attempts != epoch or not allowed:
         return
     node, service = progress.node, state.arrivals.service[request]
-    is_lc = state.arrivals.service_class[request] == LC
     if is_lc:
         state.truth.in_flight[service, node] -= 1.0
         observe_failure(state, request, node, at_s)

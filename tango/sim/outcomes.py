@@ -243,7 +243,7 @@ def digest_of(outcomes: RunOutcomes, losses: AttemptLosses, scaling: ScalingEven
     found = hashlib.sha256()
     for column, kind in (
         (outcomes.node, "<i4"),
-        (outcomes.attempts, "<i4"),
+        (outcomes.epoch, "<i4"),
         (outcomes.started_s, "<f8"),
         (outcomes.finished_s, "<f8"),
         (outcomes.state, "<i1"),

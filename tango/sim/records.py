@@ -40,7 +40,7 @@ PROGRESS = np.dtype(
     [
         ("node", np.int32),  # of the last attempt, -1: none yet
         ("attempts", np.int32),  # begun so far; the number of the last one is its epoch
-        ("given_back", np.int32),  # attempts of those that do not count
+        ("given_back", np.int32),  # attempts of those that do not count against the most that a request may have
         ("sent_before", np.int32),  # the request that the same cluster sent abroad before this one, -1: none; or NOT_SENT
         ("reason", np.int16),  # why the last attempt or the request ended: a row of `codes.REASONS`
         ("state", np.int8),  # `domain.outcomes.STATE_CODE`

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from tango.domain.lifecycle import FREE_EPOCHS
 from tango.domain.outcomes import (
     SCALING_KINDS,
     SCALING_OUTCOMES,
@@ -76,7 +77,8 @@ def _attempts(of: RunOutcomes, losses: AttemptLosses, zero_us: int) -> dict[str,
     first = np.searchsorted(request[order], request[order], side="left")
     epoch = np.empty(len(request), np.int64)
     epoch[order] = np.arange(len(request)) - first + 1
-    last = (epoch == of.attempts[request]) & ~np.isin(of.state[request], [STATES.index("succeeded")])
+    last = (epoch == of.epoch[request]) & ~np.isin(of.state[request], [STATES.index("succeeded")])
+    is_free = (of.service_class[request] == int(ServiceClass.BE)) & (epoch <= FREE_EPOCHS)
     cluster = np.where(losses.node >= 0, of.node_cluster[losses.node], -1)
     return {
         "request_id": request.astype(np.int32),
@@ -85,7 +87,7 @@ def _attempts(of: RunOutcomes, losses: AttemptLosses, zero_us: int) -> dict[str,
         "service": words(losses.service, of.services),
         "cluster": words(cluster, of.clusters),
         "node": words(losses.node, of.nodes),
-        "outcome": words(np.where(last, of.state[request], len(STATES)), (*STATES, "requeued")),
+        "outcome": words(np.where(last, of.state[request], len(STATES) + is_free), (*STATES, "requeued", "returned")),
         "reason": words(losses.reason, losses.reasons),
         "work_lost_s": losses.work_lost_s,
         "ended_at": _at(losses.at_s, zero_us),

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from tango.domain.fleet import Fleet
-from tango.domain.lifecycle import IN_FLIGHT, LIVE, Event, state_after, transitions_of
+from tango.domain.lifecycle import IN_FLIGHT, LIVE, Event, after_disruption, state_after, transitions_of
 from tango.domain.requests import BePending, RequestState
 from tango.domain.runs import NewRequests
 from tango.domain.services import ServiceClass
@@ -53,6 +53,7 @@ class Row:
     state: RequestState = RequestState.ACCEPTED
     node: int = -1
     attempts: int = 0
+    given_back: int = 0
     started_s: float = math.nan
     finished_s: float = math.nan
     reason: str = ""
@@ -710,13 +711,15 @@ class ReferenceEngine:
             self.in_flight[self.requests.service[r], row.node] -= 1
         else:
             del self.sites[row.node].placed[r]
-        if row.attempts >= self.settings.lease.max_attempts:
+        is_free = not self._is_lc(r) and after_disruption(epoch) is Event.RETURN
+        row.given_back += is_free
+        if not is_free and row.attempts - row.given_back >= self.settings.lease.max_attempts:
             self._end(r, Event.EXHAUST, at_s, "attempts-exhausted")
         elif self._is_lc(r):
             self._happens(r, Event.REQUEUE)
             self.retries.append(r)
         else:
-            self._happens(r, Event.REQUEUE)
+            self._happens(r, Event.RETURN if is_free else Event.REQUEUE)
             self.pending.append(r)
 
     def _happens(self, r: int, event: Event) -> None:

@@ -62,7 +62,7 @@ def test_every_request_ends_once_and_every_attempt_is_accounted_for(seed: int) -
     assert (found.finished_s >= found.due_s).all()
     assert (found.started_s[succeeded] <= found.finished_s[succeeded]).all()
     assert (found.node[succeeded] >= 0).all()
-    assert found.attempts.sum() == succeeded.sum() + len(run.losses)
+    assert found.epoch.sum() == succeeded.sum() + len(run.losses)
     assert found.attempts.max() <= world.settings.lease.max_attempts
 
 

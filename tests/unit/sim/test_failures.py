@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from tango.domain.lifecycle import FREE_EPOCHS
 from tango.domain.outcomes import STATES
 from tango.settings import LcSettings, LeaseSettings, Settings, SimSettings
 from tango.sim.codes import NODE_DOWN
@@ -69,7 +70,8 @@ def test_a_be_request_on_a_node_that_dies_is_requeued_and_its_work_counted_as_lo
     """It started at 1.2 s on one core; at 2.25 s 1.05 CPU-seconds are lost; noticed at 2.75 s, it starts anew at 3.2 s elsewhere."""
     run = run_with(outage(0, at_s=2.25, for_s=100.0), (0.0, "batch", 5.0))
 
-    assert ends(run) == [("succeeded", "", 1, 2)]
+    assert ends(run) == [("succeeded", "", 1, 1)]
+    assert run.outcomes.epoch.tolist() == [2]
     assert losses(run) == [(2.25, 0, "node-lost", 1.05)]
     assert (run.outcomes.started_s[0], run.outcomes.finished_s[0]) == pytest.approx((3.2, 8.2))
 
@@ -111,11 +113,33 @@ def test_attempts_that_are_used_up_end_a_request() -> None:
     """Its node dies under it twice, and two attempts are all it has: failed when the second loss is noticed."""
     outages = sorted(outage(0, at_s=2.0, for_s=100.0) + outage(1, at_s=4.0, for_s=100.0))
 
-    run = run_with(outages, (0.0, "batch", 50.0), attempts=2)
+    run = run_with(outages, (0.0, "web", 50.0), attempts=2)
 
     assert ends(run) == [("failed", "attempts-exhausted", 1, 2)]
-    assert losses(run) == [(2.0, 0, "node-lost", 0.8), (4.0, 1, "node-lost", 0.8)]
+    assert losses(run) == [(2.0, 0, "node-lost", 0.0), (4.0, 1, "node-lost", 0.0)]
     assert run.outcomes.finished_s[0] == pytest.approx(4.5)
+
+
+def test_a_be_request_whose_nodes_die_has_its_attempts_left() -> None:
+    """Its node dies under it twice, and two attempts are all it has. As live neither counts: the third one is its first."""
+    outages = sorted(outage(0, at_s=2.0, for_s=1.0) + outage(1, at_s=4.0, for_s=100.0))
+
+    run = run_with(outages, (0.0, "batch", 5.0), attempts=2)
+
+    assert ends(run) == [("succeeded", "", 0, 1)]
+    assert losses(run) == [(2.0, 0, "node-lost", 0.8), (4.0, 1, "node-lost", 0.8)]
+    assert run.outcomes.epoch.tolist() == [3]
+
+
+def test_a_be_request_whose_nodes_go_on_dying_fails_at_last() -> None:
+    """Beyond `FREE_EPOCHS` each loss counts: after two of them its two attempts are used up."""
+    outages = sorted(found for k in range(FREE_EPOCHS + 9) for n in (0, 1) for found in outage(n, at_s=2.0 + 2.0 * k, for_s=1.0))
+
+    run = run_with(outages, (0.0, "batch", 50.0), attempts=2)
+
+    assert ends(run)[0][:2] == ("failed", "attempts-exhausted")
+    assert (run.outcomes.attempts.tolist(), run.outcomes.epoch.tolist()) == ([2], [FREE_EPOCHS + 2])
+    assert {reason for _, _, reason, _ in losses(run)} == {"node-lost"}
 
 
 def test_round_robin_takes_a_bounced_request_to_the_next_endpoint() -> None:

@@ -40,7 +40,8 @@ def assert_same(reference: ReferenceEngine, run: SimulatedRun) -> None:
     assert [STATES[code] for code in found.state] == [row.state for row in rows]
     assert [found.reasons[k] for k in found.reason] == [row.reason for row in rows]
     assert found.node.tolist() == [row.node for row in rows]
-    assert found.attempts.tolist() == [row.attempts for row in rows]
+    assert found.epoch.tolist() == [row.attempts for row in rows]
+    assert found.attempts.tolist() == [row.attempts - row.given_back for row in rows]
     np.testing.assert_allclose(found.finished_s, [row.finished_s for row in rows], rtol=0, atol=CLOSE_S)
     assert run.decisions.late.sum() == reference.late
     np.testing.assert_allclose(found.started_s, [row.started_s for row in rows], rtol=0, atol=CLOSE_S)
