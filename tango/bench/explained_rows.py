@@ -114,10 +114,10 @@ def _time_in_queries(database: Database) -> Iterator[list[float]]:
     """Milliseconds of each read meanwhile, the way to the server and back included."""
     run, spent_ms = database.run, list[float]()
 
-    def timed(work: Callable[[Cursor], Result], *, once: bool = False) -> Result:
+    def timed(work: Callable[[Cursor], Result], *, once: bool = False, reads_only: bool = False) -> Result:
         began_s, before = time.perf_counter(), len(spent_ms)
         try:
-            return run(work, once=once)
+            return run(work, once=once, reads_only=reads_only)
         finally:
             if len(spent_ms) == before:  # it was none that others are part of
                 spent_ms.append((time.perf_counter() - began_s) * 1e3)

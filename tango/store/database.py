@@ -46,6 +46,10 @@ LOSS_IS_NOTICED_THERE = (
     + f" -c tcp_user_timeout={SILENT_S}s"
 )
 """The same for the server's end, which would else hold the locks of a client that is gone for hours."""
+FOR_SHORT_STATEMENTS = "-c max_parallel_workers_per_gather=0 -c jit=off"
+"""What PostgreSQL begins beside a statement that it expects to be long, none of ours is worth. Starting two processes took 33 ms of a read
+of 400 rows that it expected to have 80,000: how many requests of a class stand in a state it guesses from both apart. `tango sql` has both
+as the server's settings say."""
 ATTEMPTS = 4
 """Tries of a transaction, the first included: with backoff about two seconds in all, as long as a restart of PostgreSQL takes."""
 POOL_KEEPS = 8
@@ -78,8 +82,8 @@ class Database:
         self._shared = threading.local()
         """`cursor`: of the transaction that this thread's reads share (`together`)."""
 
-    def run(self, work: Callable[[Cursor], T], *, once: bool = False) -> T:
-        """Run `work` in one transaction and return its result; commit, or roll back on an error.
+    def run(self, work: Callable[[Cursor], T], *, once: bool = False, reads_only: bool = False) -> T:
+        """Run `work` in one transaction and return its result; commit, or roll back on an error. With `reads_only` it refuses writes.
 
         The transaction is run again after a deadlock, a lock timeout or a lost connection. A commit whose answer was lost may have
         happened, so `work` must be a claimed transition or a read; with `once` it is not run again after a connection lost at the commit.
@@ -94,6 +98,7 @@ class Database:
             committing = False
             try:
                 with self._connection(until_s) as connection, connection.cursor() as cursor:
+                    connection.readonly = True if reads_only else None  # a word of its BEGIN, no statement of its own
                     result = work(cursor)
                     committing = True
                     connection.commit()
@@ -133,14 +138,13 @@ class Database:
             return read()
 
         def work(cursor: Cursor) -> T:
-            cursor.execute("SET TRANSACTION READ ONLY")
             self._shared.cursor = cursor
             try:
                 return read()
             finally:
                 self._shared.cursor = None
 
-        return self.run(work)
+        return self.run(work, reads_only=True)
 
     def rows(self, sql: str, parameters: Any = ()) -> list[tuple[Any, ...]]:
         """All rows of one statement."""
@@ -207,7 +211,8 @@ class Database:
         options = (
             f"-c statement_timeout={STATEMENT_TIMEOUT_S}s -c lock_timeout={LOCK_TIMEOUT_S}s -c timezone=UTC "
             f"-c datestyle={_ASKED_DATE_STYLE} -c idle_in_transaction_session_timeout={round(self._deadline_s * 1000)}ms "
-            f"{LOSS_IS_NOTICED_THERE} {TANGO_S_TABLES} {' '.join(f'-c {name}={value}' for name, value in VALUES_AS_THEY_ARE.items())}"
+            f"{LOSS_IS_NOTICED_THERE} {FOR_SHORT_STATEMENTS} "
+            f"{TANGO_S_TABLES} {' '.join(f'-c {name}={value}' for name, value in VALUES_AS_THEY_ARE.items())}"
         )
         try:
             connection = psycopg2.connect(

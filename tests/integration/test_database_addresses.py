@@ -99,6 +99,17 @@ def test_options_of_the_url_hold_beside_those_of_tango(database_urls: DatabaseUr
     assert found == [("3MB", "1min")]
 
 
+def test_only_statements_of_people_have_processes_started_beside_them(database_urls: DatabaseUrls) -> None:
+    """Tango's own read few rows: a wrong guess of how many would cost each of them tens of milliseconds."""
+    asked = "SELECT current_setting('max_parallel_workers_per_gather')::int, current_setting('jit')"
+    own = Database(database_urls.app).rows(asked)
+    with reading(asked, reader_url=database_urls.reader, database_url="", statement_timeout_s=10.0) as found:
+        ((workers, _),) = [row for piece in found.pieces() for row in piece]
+
+    assert own == [(0, "off")]
+    assert workers > 0
+
+
 ODD = {
     "extra_float_digits": "-10",
     "bytea_output": "escape",

@@ -362,9 +362,9 @@ def test_an_explanation_is_read_in_one_transaction(world: StoreWorld, explain: E
     explainer, begun = stores().explainer, list[object]()
     run = Database.run
 
-    def counted(self: Database, work: Any, *, once: bool = False) -> Any:
+    def counted(self: Database, work: Any, **how: Any) -> Any:
         begun.append(getattr(self._shared, "cursor", None))
-        return run(self, work, once=once)
+        return run(self, work, **how)
 
     explainer.request(RequestKey(run_id, 2))
     with pytest.MonkeyPatch.context() as patched:
