@@ -6,7 +6,9 @@ so that a core serves ten a second and the stack can keep up; all else is the wa
 PostgreSQL.
 
 A sojourn is from the start to the end of the service, as the instance says: what the stack adds before it is no matter of the node
-(`tango bench live` measures that). It delays requests by some milliseconds, which leaves Poisson arrivals what they are.
+(`tango bench live` measures that). It delays requests by some milliseconds, and gives some of them out together, so that the starts on a
+node are no Poisson process any more. Each model therefore has two yardsticks: the formula, of which the way of the requests takes its part,
+and exact sharing of the very starts and works that were recorded, of which it takes none.
 
 Each cluster's time is cut into batches that are far longer than the queue remembers, and each batch is a replication. A run of three
 minutes gives intervals of some per cent where the simulated cells have a tenth of that.
@@ -38,6 +40,7 @@ from tango.store.run_lists import RunFilter
 from tango.validation import formulas
 from tango.validation.distributions import DETERMINISTIC, EXPONENTIAL, PARETO, WorkLaw
 from tango.validation.estimates import ComparedFigure, estimate, verdict
+from tango.validation.exact_sharing import shared_sojourns_s
 from workers.app import create_app
 from workers.publisher import CeleryPublisher
 
@@ -45,6 +48,8 @@ WORK_S = 0.1
 """CPU-seconds of a mean work: long beside a turn of a busy host, and short enough for thousands of requests in a minute."""
 LIVE_TOLERANCE = 0.1
 """Half-width of an interval over the formula's value that is asked for: three minutes give no more."""
+NODE_TOLERANCE = 0.02
+"""The same over exact sharing of the recorded starts: chance has no part in that, late wake-ups have."""
 BATCH_S = 30.0
 """Seconds of a batch: some hundred times what a queue at these loads remembers."""
 WARM_S = 5.0
@@ -89,6 +94,7 @@ class ServedOnNode:
     """Requests of one cluster, in order of their due times; times in seconds, work and sojourn in mean works."""
 
     due_s: NDArray[np.float64]
+    started_s: NDArray[np.float64]
     work: NDArray[np.float64]
     sojourn: NDArray[np.float64]
 
@@ -107,8 +113,12 @@ def measure(*, seconds: float = 180.0, seed: int = 1, told: Told = print) -> lis
         with running(Path(folder) / "stack", str(file)) as stores:
             served = _run(stores, fleet, _trace(fleet, WARM_S + seconds, np.random.default_rng(seed)), told)
     begins = [WARM_S + BATCH_S * k for k in range(int(seconds // BATCH_S))]
-    names = iter(cluster.name for cluster in fleet.clusters)
-    return [result for model in MODELS for result in compared(model, [served[next(names)] for _ in range(model.clusters)], begins)]
+    names, results = iter(cluster.name for cluster in fleet.clusters), []
+    for model in MODELS:
+        clusters = [served[next(names)] for _ in range(model.clusters)]
+        told(f"{model.text}: {_way(model, clusters)}")
+        results += compared(model, clusters, begins)
+    return results
 
 
 def _fleet_yaml() -> str:
@@ -170,22 +180,32 @@ def _run(stores: Stores, fleet: Fleet, trace: Trace, told: Told) -> dict[str, Se
             "try again when nothing else runs on it"
         )
     rows = stores.database.rows(
-        "SELECT cluster, due_s, cpu_work_s, finished_s - started_s, state::text FROM request WHERE run_id = %s ORDER BY due_s",
+        "SELECT cluster, due_s, started_s, cpu_work_s, finished_s - started_s, state::text FROM request WHERE run_id = %s ORDER BY due_s",
         (run_id,),
     )
-    if others := sum(row[4] != "succeeded" for row in rows):
+    if others := sum(row[5] != "succeeded" for row in rows):
         raise TangoError(f"{others} of {len(rows)} requests did not succeed: this host is too busy for them")
     entered = np.array([row[0] for row in rows])
-    figures = np.array([row[1:4] for row in rows], np.float64)
+    figures = np.array([row[1:5] for row in rows], np.float64)
     found = {}
     for cluster in fleet.clusters:
-        due_s, work_s, served_s = figures[entered == cluster.name].T
-        found[cluster.name] = ServedOnNode(due_s=due_s, work=work_s / WORK_S, sojourn=served_s / WORK_S)
+        due_s, started_s, work_s, served_s = figures[entered == cluster.name].T
+        found[cluster.name] = ServedOnNode(due_s=due_s, started_s=started_s, work=work_s / WORK_S, sojourn=served_s / WORK_S)
     return found
 
 
+def _way(model: LiveModel, clusters: Sequence[ServedOnNode]) -> str:
+    """What the way from due time to start does to the mean sojourn, in mean works."""
+    by_due, by_start = (
+        sum(float(shared_sojourns_s(at_s, one.work * WORK_S, model.cores).sum()) for one, at_s in times)
+        for times in ([(one, one.due_s) for one in clusters], [(one, one.started_s) for one in clusters])
+    )
+    works_s = WORK_S * sum(float(one.work.sum()) for one in clusters)
+    return f"shared exactly, requests take {by_due / works_s:.3f} works if they start when due, {by_start / works_s:.3f} as they started"
+
+
 def compared(model: LiveModel, clusters: list[ServedOnNode], begins: Sequence[float]) -> list[ComparedFigure]:
-    """The mean of all requests beside the formula and, where works differ, that of the longest fifth.
+    """The mean of all requests beside the formula and beside exact sharing of their starts; where works differ, the longest fifth too.
 
     Not of the shortest: their works are some milliseconds, and so late a process is woken whose clock says when they end.
     """
@@ -198,25 +218,32 @@ def compared(model: LiveModel, clusters: list[ServedOnNode], begins: Sequence[fl
     parts: list[tuple[str, Callable[[NDArray[np.float64]], NDArray[np.bool_]]]] = [("", lambda work: np.ones(len(work), np.bool_))]
     if model.work.cv > 0.0:
         parts.append((" of the longest fifth", lambda work: work >= many))
-    expected = formulas.shared_sojourn(model.cores, model.load)
-    results = []
+    rows = []
     for words, of in parts:
-        values = np.array([_ratio(served, inside & of(served.work)) for served, inside in batches])
-        found = estimate(values, controls)
+        values = np.array([_ratio(served.sojourn, served.work, inside & of(served.work)) for served, inside in batches])
+        rows.append(
+            (f"sojourn / work{words}", "Erlang C", formulas.shared_sojourn(model.cores, model.load), values, LIVE_TOLERANCE)
+        )
+    exact = {id(one): shared_sojourns_s(one.started_s, one.work * WORK_S, model.cores) / WORK_S for one in clusters}
+    values = np.array([_ratio(served.sojourn, exact[id(served)], inside) for served, inside in batches])
+    rows.append(("sojourn / that of exact sharing of the same starts", "exact sharing", 1.0, values, NODE_TOLERANCE))
+    results = []
+    for figure, source, expected, values, tolerance in rows:
+        found = estimate(values, controls if source == "Erlang C" else controls[:, :0])
         results.append(
             ComparedFigure(
                 group="live stack",
                 model=model.text,
-                figure=f"sojourn / work{words}",
-                source="Erlang C",
+                figure=figure,
+                source=source,
                 expected=expected,
                 measured=found.mean,
                 low=found.low,
                 high=found.high,
                 error=found.mean / expected - 1.0,
                 half_width=found.half_width / expected,
-                tolerance=LIVE_TOLERANCE,
-                verdict=verdict(found, expected, LIVE_TOLERANCE),
+                tolerance=tolerance,
+                verdict=verdict(found, expected, tolerance),
                 replications=len(batches),
                 requests=int(sum(np.count_nonzero(inside) for _, inside in batches)),
             )
@@ -224,5 +251,5 @@ def compared(model: LiveModel, clusters: list[ServedOnNode], begins: Sequence[fl
     return results
 
 
-def _ratio(served: ServedOnNode, of: NDArray[np.bool_]) -> float:
-    return float(served.sojourn[of].sum() / served.work[of].sum())
+def _ratio(part: NDArray[np.float64], whole: NDArray[np.float64], of: NDArray[np.bool_]) -> float:
+    return float(part[of].sum() / whole[of].sum())
