@@ -203,6 +203,13 @@ def _done(stores: Stores, fleet: Fleet, twin: Twin, seconds: float, *, seed: int
     run_id = _live(stores, fleet, twin, seconds, seed=seed)
     records = stores.records
     outcomes, settings = records.outcomes(run_id), stores.settings
-    delays = live_delays(outcomes, records.decisions(run_id), records.scaling_events(run_id), fleet, settings)
+    delays = live_delays(
+        outcomes,
+        records.decisions(run_id),
+        records.scaling_events(run_id),
+        fleet,
+        settings,
+        phases=records.phases(run_id),
+    )
     run, simulated = replay(outcomes, delays, fleet, with_sharing_of(outcomes, system(twin.system)), settings, {})
     return _Done(outcomes, figures_now(run_id, records=records), run.outcomes, simulated)

@@ -94,7 +94,14 @@ def show_replayed(
     settings = here.settings
     if file := checkpoints_of((system,), options).get(system.name):
         settings = dataclasses.replace(settings, checkpoint=file.path, checkpoint_policy=file.policy)
-    delays = live_delays(outcomes, records.decisions(run_id), records.scaling_events(run_id), fleet, here.settings)
+    delays = live_delays(
+        outcomes,
+        records.decisions(run_id),
+        records.scaling_events(run_id),
+        fleet,
+        here.settings,
+        phases=records.phases(run_id),
+    )
     with progress("Simulating", total=100, unit="%") as advance:
         shown = 0.0
 

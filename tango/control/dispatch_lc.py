@@ -103,9 +103,10 @@ class LcDispatch:
         cycle = f"the dispatch of cluster {cluster} for run {run_id}"
         now_s = self.deciders.run_now_s(run_id)
         may = 0 if self.sampling is None else self.sampling.take(min(len(arrivals), MOST_A_DECISION))
-        plan, snapshot, asked = self.deciders.view.plan(
+        planned = self.deciders.view.plan(
             policy, arrivals, seen, self.deciders.settings, cycle=cycle, now_s=now_s, keeps_asked=may > 0
         )
+        plan, snapshot, asked = planned.plan, planned.snapshot, planned.asked
         decided = time.perf_counter()
         weighed, used = "", 0
         if asked is not None:
@@ -143,6 +144,7 @@ class LcDispatch:
             dispatched = self.requests.record_dispatch(run_id, arrivals, plan, snapshot, decision, lease_s=self.lease_s, here=here)
             started = dispatched.started
         finally:
+            self.deciders.view.recorded(planned)
             if self.local is not None:
                 self.local.starter.start(started, reserved=reserved)
         handing_s, handed = time.time(), time.perf_counter()

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -40,8 +39,19 @@ TOO_OLD = 5.0
 SHEDDING_MAX_AGE_S = 0.02
 """While requests are shed, in place of that. Queues are then kept at some 100 ms of work, and a view without what other processes have
 sent meanwhile lets in too many, then too few: at ten times what two cores serve they were idle for a fourth of the time."""
-COMMIT_S = 0.03
-"""A dispatch counted in this shortly before a read began may not be in what was read: it is counted in again."""
+RECORDED_WITHIN_S = 1.0
+"""A plan of which nobody has said by then that it was recorded is counted in no more: whoever made it has failed, or hangs."""
+
+
+@dataclass(slots=True, eq=False)
+class _Counted:
+    """A plan that was counted in."""
+
+    arrivals: LcArrivals
+    plan: LcPlan
+    planned_at_s: float
+    recorded_at_s: float = np.inf
+    """A reading that began later has it."""
 
 
 class Planned(NamedTuple):
@@ -52,6 +62,8 @@ class Planned(NamedTuple):
     """On which it was made, and into which it is counted."""
     asked: FleetSnapshot | None
     """The same as the policy saw it, without the plan; None: nobody asked for that."""
+    counted: _Counted
+    """What `FleetView.recorded` is told once it is in the store, or will never be."""
 
 
 class FleetView:
@@ -82,7 +94,7 @@ class FleetView:
         self._used_at_s = -np.inf
         self._is_shedding = False
         self._step = BatchStep()
-        self._counted: deque[tuple[float, LcArrivals, LcPlan]] = deque(maxlen=4096)
+        self._counted: list[_Counted] = []
         self._wanted = threading.Event()
         self._reader: threading.Thread | None = None
         self.broken = 0
@@ -137,8 +149,13 @@ class FleetView:
                 plan = within_budget(plan, arrivals, snapshot.services, now_s=now_s, margin_s=margin_s)
             _count_in(snapshot, arrivals, plan)
             self._is_shedding = bool(plan.shed.any())
-            self._counted.append((self._monotonic(), arrivals, plan))
-        return Planned(plan, snapshot, asked)
+            counted = _Counted(arrivals, plan, self._monotonic())
+            self._counted.append(counted)
+        return Planned(plan, snapshot, asked, counted)
+
+    def recorded(self, planned: Planned) -> None:
+        """Say that a plan is in the store, or will never be: what is read from now on says whether it is in flight."""
+        planned.counted.recorded_at_s = self._monotonic()
 
     def refresh(self, *, if_older_than_s: float | None = None) -> None:
         """Read a snapshot and use it from now on, plus the dispatches that it cannot contain yet; not if somebody else has just read one,
@@ -149,12 +166,12 @@ class FleetView:
             began_s = self._monotonic()
             fresh = self._read()
             with self._lock:
+                oldest_s = began_s - RECORDED_WITHIN_S
+                unread = [one for one in self._counted if one.recorded_at_s >= began_s and one.planned_at_s > oldest_s]
                 if self._snapshot is not None and self._snapshot.has_rows_of(fresh):
-                    for at_s, arrivals, plan in self._counted:
-                        if at_s >= began_s - COMMIT_S:
-                            _count_in(fresh, arrivals, plan)
-                while self._counted and self._counted[0][0] < began_s - COMMIT_S:
-                    self._counted.popleft()
+                    for one in unread:
+                        _count_in(fresh, one.arrivals, one.plan)
+                self._counted = unread
                 self._snapshot, self._read_at_s = fresh, began_s
 
     def _keep_reading(self) -> None:

@@ -10,6 +10,10 @@ the system under evaluation:
   release, message, snapshot, decision, recording, HTTP call; the median for the others. A request reaches the dispatcher so much later
   than it was due. One figure for all hides the tail, which decides where targets are short: of a run at twice the speed, whose
   shortest target was 50 ms of wall time, 94.3 % were answered in time, and 100 % with the median for all.
+- *LC, back*: an answer takes as long from the end of service to whoever waits, beyond half a round trip, as the call takes from its
+  departure to the start of service (the median). The rows have the way there alone.
+- *LC, known*: a worker writes what has ended in groups, and dispatchers read that now and then (`LcSettings.settle_every_s` and
+  `snapshot_max_age_s`). Until then it counts as in flight: dispatchers take instances for busy that are idle.
 - *BE*: the median of a cycle's snapshot, decision and recording; and as the start of a pod the shortest delays from due time to start
   (the 2nd percentile), which met neither a full fleet nor a tick that had just passed, with the mean wait for the announcement.
 - *Resizes* take what they took (median), where there were any.
@@ -31,7 +35,7 @@ from numpy.typing import NDArray
 from tango.analysis.metrics import RunMetrics, run_metrics
 from tango.domain.fleet import Fleet
 from tango.domain.near_names import near_name
-from tango.domain.outcomes import SCALING_KINDS, Decisions, RunOutcomes, ScalingEvents
+from tango.domain.outcomes import SCALING_KINDS, Decisions, RequestPhases, RunOutcomes, ScalingEvents
 from tango.domain.requests import RequestState
 from tango.domain.runs import NewRequests
 from tango.domain.services import ServiceClass
@@ -63,6 +67,10 @@ class LiveDelays:
     """(n,) from due time to the call's departure, without half a window; 0 for BE."""
     lc_dispatch_s: float
     """The median of it, over requests that met a free place."""
+    lc_back_s: float
+    """From the end of service to the answer, without half a round trip."""
+    lc_settle_s: float
+    """From the end of service until dispatchers know of it."""
     be_cycle_s: float
     pod_start_s: float
     actuation_s: float | None
@@ -74,9 +82,18 @@ class LiveDelays:
 
 
 def live_delays(
-    outcomes: RunOutcomes, decisions: Decisions, scaling: ScalingEvents, fleet: Fleet, settings: Settings
+    outcomes: RunOutcomes,
+    decisions: Decisions,
+    scaling: ScalingEvents,
+    fleet: Fleet,
+    settings: Settings,
+    *,
+    phases: RequestPhases | None,
 ) -> LiveDelays:
-    """What a recorded run says of the path that it took; where it says nothing, as the settings are."""
+    """What a recorded run says of the path that it took; where it says nothing, as the settings are.
+
+    `phases` of the same requests; None: they are not known, and answers take half a round trip and no more.
+    """
     window_s = _window_s(outcomes, settings)
     of_lc, of_be = (outcomes.service_class == int(c) for c in (ServiceClass.LC, ServiceClass.BE))
     waited_s = outcomes.started_s - outcomes.due_s - _half_rtt_s(outcomes, fleet)
@@ -89,10 +106,14 @@ def live_delays(
     cycle_s = float(np.median(cycle_ms)) / 1e3 if len(cycle_ms) else 0.0
     resizes = scaling.actuation_ms[(scaling.kind == SCALING_KINDS.index("resize")) & ~np.isnan(scaling.actuation_ms)]
     announced_s = settings.replay.be_window_s / 2
+    start_s = np.zeros(0) if phases is None else (phases.start_s - _half_rtt_s(outcomes, fleet))[of_lc]
+    there_s = start_s[~np.isnan(start_s)]
     return LiveDelays(
         lc_window_s=window_s,
         lc_way_s=np.where(free, way_s, np.where(of_lc, median_s, 0.0)),
         lc_dispatch_s=median_s,
+        lc_back_s=max(0.0, float(np.median(there_s))) if len(there_s) else 0.0,
+        lc_settle_s=_settle_s(np.count_nonzero(of_lc) / max(outcomes.span_s / outcomes.speed, LEAST_S), settings),
         be_cycle_s=cycle_s,
         pod_start_s=max(0.0, float(np.nanquantile(be_s, SHORTEST)) - cycle_s) + announced_s
         if len(be_s)
@@ -126,25 +147,27 @@ def replay(
         be_batch_limit=settings.be.batch_limit,
         staleness_s=settings.lc.snapshot_max_age_s,
         pod_start_s=delays.pod_start_s,
+        settle_s=delays.lc_settle_s,
     )
     requests = requests_of(outcomes, fleet)
     if owners is not None:
         requests = dataclasses.replace(requests, tenant=owners.tenant, tenants=owners.tenants)
     reached_s = requests.due_s + delays.lc_way_s
     order = np.argsort(reached_s, kind="stable")
+    back_s = np.where(requests.service_class == int(ServiceClass.LC), delays.lc_back_s, 0.0)
     run = simulate(
         _in_wall_time(fleet, outcomes.speed, delays),
-        _reaching(requests, reached_s, order),
+        _reaching(requests, reached_s, back_s, order),
         system,
         _changed(dataclasses.replace(settings, sim=sim), changes),
         seed=outcomes.seed,
         span_s=outcomes.span_s / outcomes.speed,
         progress=progress,
-        given=Given(costs=_costs(system, delays), tenants=tenants or {}, waited_s=delays.lc_way_s[order]),
+        given=Given(costs=_costs(system, delays), tenants=tenants or {}, waited_s=(delays.lc_way_s + back_s)[order]),
     )
     run = dataclasses.replace(
         run,
-        outcomes=_as_recorded(run.outcomes, outcomes, requests, order),
+        outcomes=_as_recorded(run.outcomes, outcomes, requests, back_s, order),
         tenants=None if run.tenants is None else dataclasses.replace(run.tenants, tenant=run.tenants.tenant[np.argsort(order)]),
     )
     return run, run_metrics(run.outcomes, run.losses, run.samples, run.decisions, run.scaling)
@@ -166,9 +189,12 @@ def requests_of(outcomes: RunOutcomes, fleet: Fleet) -> NewRequests:
     )
 
 
-def _reaching(requests: NewRequests, reached_s: NDArray[np.float64], order: NDArray[np.intp]) -> NewRequests:
-    """The requests as the dispatchers see them: in order of their coming, with what is left of their targets."""
-    left_s = np.fmax(LEAST_S, requests.target_s - (reached_s - requests.due_s))
+def _reaching(
+    requests: NewRequests, reached_s: NDArray[np.float64], back_s: NDArray[np.float64], order: NDArray[np.intp]
+) -> NewRequests:
+    """The requests as the dispatchers see them: in order of their coming, with what is left of their targets once the way of the answer is
+    taken off."""
+    left_s = np.fmax(LEAST_S, requests.target_s - (reached_s - requests.due_s) - back_s)
     return dataclasses.replace(
         requests,
         due_s=reached_s[order],
@@ -178,10 +204,12 @@ def _reaching(requests: NewRequests, reached_s: NDArray[np.float64], order: NDAr
     )
 
 
-def _as_recorded(simulated: RunOutcomes, recorded: RunOutcomes, requests: NewRequests, order: NDArray[np.intp]) -> RunOutcomes:
+def _as_recorded(
+    simulated: RunOutcomes, recorded: RunOutcomes, requests: NewRequests, back_s: NDArray[np.float64], order: NDArray[np.intp]
+) -> RunOutcomes:
     """Outcomes in the recorded order, with figures from the due times on, under the recorded run's number and speed."""
     place = np.argsort(order)
-    made = ("target_cluster", "node", "started_s", "finished_s", "state", "reason", "attempts", "epoch")
+    made = ("target_cluster", "node", "started_s", "state", "reason", "attempts", "epoch")
     return dataclasses.replace(
         simulated,
         run_id=recorded.run_id,
@@ -194,6 +222,7 @@ def _as_recorded(simulated: RunOutcomes, recorded: RunOutcomes, requests: NewReq
         entry_cluster=requests.cluster,
         cpu_work_s=requests.cpu_work_s,
         memory_mib=requests.memory_mib,
+        finished_s=simulated.finished_s[place] + np.where(simulated.in_state(RequestState.SUCCEEDED)[place], back_s, 0.0),
         **{name: getattr(simulated, name)[place] for name in made},
     )
 
@@ -248,6 +277,14 @@ def _window_s(outcomes: RunOutcomes, settings: Settings) -> float:
     steps = [round(tick_s / WINDOW_STEP_S) for tick_s in (settings.be.tick_s, settings.sharing.tick_s)]
     fitting = [k for k in range(1, min(steps) + 1) if all(step % k == 0 for step in steps)]
     return min(fitting, key=lambda k: abs(math.log(k * WINDOW_STEP_S / wanted_s))) * WINDOW_STEP_S
+
+
+def _settle_s(lc_per_s: float, settings: Settings) -> float:
+    """Mean seconds from an end until its group is written and read: the first of a group waits `settle_every_s`, those that end meanwhile
+    wait for what is left of it. As if one worker had all of them: of several, each has smaller groups, whose members wait longer."""
+    whole_s = settings.lc.settle_every_s
+    others = lc_per_s * whole_s
+    return whole_s * (1.0 + others / 2) / (1.0 + others) + settings.lc.snapshot_max_age_s / 2
 
 
 def _half_rtt_s(outcomes: RunOutcomes, fleet: Fleet) -> NDArray[np.float64]:

@@ -33,6 +33,10 @@ class SimSettings:
     lost_after_s: float = 10.0
     """Seconds after which a node that is gone is noticed: as live, where the lease of what ran there ends
     (`LeaseSettings.execution_s`)."""
+    settle_s: float = 0.0
+    """Seconds from the end of an LC request's service until dispatchers no longer count it as in flight. 0: they know at once. Live a
+    worker settles what has ended together (`LcSettings.settle_every_s`), so that dispatchers take some instances for busy that are idle;
+    `tango simulate --run` counts that in."""
     give_way_s: float = 0.0
     """Seconds from the decision that a BE pod leaves its room to another tenant until it is gone. As live of the requests of traces, whose
     pods have no grace; a pod of a template of the user's may have one."""
@@ -55,7 +59,7 @@ class SimSettings:
 
     def __post_init__(self) -> None:
         within(self, 1e-4, 3600.0, "lc_window_s", "be_tick_s", "sample_every_s")
-        within(self, 0.0, LONGEST_S, "staleness_s", "pod_start_s", "lost_after_s", "give_way_s", "mtbf_s", "stuck_after_s")
+        within(self, 0.0, LONGEST_S, "staleness_s", "pod_start_s", "lost_after_s", "settle_s", "give_way_s", "mtbf_s", "stuck_after_s")
         within(self, 0.0, LONGEST_S, "mttr_s", above=True)
         within(self, 0.0, 100.0, "beta")
         within(self, 1, 10_000_000, "be_batch_limit")

@@ -21,7 +21,12 @@ def lc_ends(state: EngineState, node: int, request: int, started_s: float, finis
     clock.in_nodes -= 1
     clock.terminal += 1
     clock.moved += 1
-    state.truth.in_flight[service, node] -= 1.0
+    if state.rules.settle_s > 0.0:
+        lists.settling_request[clock.settling] = request
+        lists.settling_s[clock.settling] = finished_s + state.rules.settle_s
+        clock.settling += 1
+    else:
+        state.truth.in_flight[service, node] -= 1.0
     if state.terrain.cluster_of[node] == entry:
         progress.finished_s = finished_s + 0.5 * state.terrain.rtt_s[entry, entry]
         remember_latency(state, service, node, request, finished_s)
@@ -31,6 +36,21 @@ def lc_ends(state: EngineState, node: int, request: int, started_s: float, finis
         lists.abroad_request[clock.abroad] = request
         lists.abroad_s[clock.abroad] = finished_s
         clock.abroad += 1
+
+
+@inlined
+def settle(state: EngineState, now_s: float) -> None:
+    """Count the LC requests out whose end has become known by now."""
+    clock, lists = state.clock[0], state.lists
+    kept = 0
+    for k in range(clock.settling):
+        request = lists.settling_request[k]
+        if lists.settling_s[k] <= now_s:
+            state.truth.in_flight[state.arrivals.service[request], state.progress[request].node] -= 1.0
+        else:
+            lists.settling_request[kept], lists.settling_s[kept] = request, lists.settling_s[k]
+            kept += 1
+    clock.settling = kept
 
 
 @inlined

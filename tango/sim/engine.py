@@ -19,7 +19,7 @@ from tango.compiled import in_place, inlined
 from tango.sim.be_events import place
 from tango.sim.codes import DISPATCH, GROW, OVER, REACHED
 from tango.sim.dispatching import dispatch_window, gather, measure_nodes, open_cycle, publish
-from tango.sim.endings import send_answers
+from tango.sim.endings import send_answers, settle
 from tango.sim.events import run_events
 from tango.sim.heap import USED
 from tango.sim.lc_events import give_up
@@ -86,6 +86,8 @@ def run_windows(state: EngineState, until: int, ask_again: bool) -> int:
 def share_and_publish(state: EngineState, begin_s: float) -> None:
     """What is due at the beginning of a window, as far as it could change anything: nodes are measured in any case."""
     clock, rules = state.clock[0], state.rules
+    if clock.settling > 0:
+        settle(state, begin_s)
     if clock.window % rules.share_every == 0 and clock.settled == OPEN:
         give_up(state, begin_s)
         changes = clock.scalings
@@ -106,7 +108,7 @@ def only_pods_run(state: EngineState) -> bool:
     """Whether all LC requests have ended and none is to come, and nothing is to happen but ends of BE pods and placements."""
     clock = state.clock[0]
     no_arrival = clock.cursor == len(state.arrivals.due_s)
-    return bool(no_arrival and clock.retries == 0 and clock.in_nodes == 0 and state.heap_counts[USED] == 0)
+    return bool(no_arrival and clock.retries == 0 and clock.in_nodes == 0 and clock.settling == 0 and state.heap_counts[USED] == 0)
 
 
 @inlined
@@ -151,6 +153,7 @@ def must_grow(state: EngineState) -> bool:
         or at_most > len(state.lists.retries)
         or at_most > len(state.lists.abroad_s)
         or at_most > len(state.lists.slots)
+        or clock.settling + at_most > len(state.lists.settling_s)
         or coming > len(state.lists.dispatching)
         or clock.losses + at_most + pods > len(state.lists.losses)
         or clock.scalings + pods + instances > len(state.lists.scalings)

@@ -76,6 +76,7 @@ CLOCK = np.dtype(
         ("placing_starts_s", np.float64),  # when the pods of those that have a node start
         ("terminal", np.int64),  # requests that have ended
         ("in_nodes", np.int64),  # LC requests in the node model
+        ("settling", np.int64),  # LC requests that were served and still count as in flight
         ("abroad", np.int64),  # answers under way from other clusters in this window
         ("losses", np.int64),  # rows of `Lists.losses` in use
         ("scalings", np.int64),  # rows of `Lists.scalings` in use

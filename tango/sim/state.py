@@ -100,6 +100,8 @@ class Rules(NamedTuple):
     """from the decision to resize until it takes effect"""
     lost_after_s: float
     """an outage is noticed after this"""
+    settle_s: float
+    """an LC request that was served counts as in flight for so long; 0: not at all"""
     give_up_targets: float
     """an LC request is given up at this many times its target, ..."""
     give_up_least_s: float
@@ -262,6 +264,10 @@ class Lists(NamedTuple):
     """requests whose answer is under way from another cluster; `CLOCK.abroad` of them"""
     abroad_s: NDArray[np.float64]
     """when each of those answers was served"""
+    settling_request: NDArray[np.int64]
+    """requests that have been served and count as in flight until `settling_s`; `CLOCK.settling` of them"""
+    settling_s: NDArray[np.float64]
+    """when a request that has been served counts as in flight no more"""
     slots: NDArray[np.int64]
     """scratch: rows of the node model in order of their requests"""
     charge_s: NDArray[np.float64]
@@ -293,6 +299,8 @@ def new_lists(*, be_requests: int, services: int, clusters: int, charge_s: NDArr
         sent=np.zeros((services, clusters)),
         abroad_request=np.zeros(FIRST_LENGTH, np.int64),
         abroad_s=np.zeros(FIRST_LENGTH),
+        settling_request=np.zeros(FIRST_LENGTH, np.int64),
+        settling_s=np.zeros(FIRST_LENGTH),
         slots=np.zeros(FIRST_LENGTH, np.int64),
         charge_s=charge_s,
         losses=np.zeros(FIRST_LENGTH, LOSS),

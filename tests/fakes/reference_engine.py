@@ -123,6 +123,7 @@ class ReferenceEngine:
         self.inward_s, self.outward_s = [0.0] * c, [0.0] * c
         self.events: list[tuple[float, int, int, int, int, float]] = []
         self.sequence = 0
+        self.settling: list[tuple[float, int]] = []
         self.pending: list[int] = []
         self.retries: list[int] = []
         self.arrived = 0
@@ -157,6 +158,7 @@ class ReferenceEngine:
             begin_s, end_s = window * window_s, (window + 1) * window_s
             if begin_s > most_s:
                 raise RuntimeError("the run does not end")
+            self._settle(begin_s)
             if window % be_every == 0:
                 self._place_be(begin_s)
             if window % share_every == 0:
@@ -396,7 +398,8 @@ class ReferenceEngine:
     def _lc_ends(self, n: int, one: Served) -> None:
         r = one.request
         s, home, c = int(self.requests.service[r]), int(self.requests.cluster[r]), self.cluster_of[n]
-        self.in_flight[s, n] -= 1
+        self.settling.append((self.now_s + self.settings.sim.settle_s, r))
+        self._settle(self.now_s)
         self.rows[r].started_s = one.started_s
         answered_s = self.now_s
         if c != home:
@@ -405,6 +408,12 @@ class ReferenceEngine:
         answered_s += 0.5 * self.rtt_s[home, c]
         self._end(r, Event.SUCCEED, answered_s)
         self.answers[s][n].append((self.now_s, answered_s - self.requests.due_s[r]))
+
+    def _settle(self, now_s: float) -> None:
+        """Count out what was served, as soon as that is known."""
+        for at_s, r in [one for one in self.settling if one[0] <= now_s]:
+            self.settling.remove((at_s, r))
+            self.in_flight[self.requests.service[r], self.rows[r].node] -= 1
 
     def _give_up(self, now_s: float) -> None:
         """Users wait ten targets, and at least five seconds (or as the settings say)."""

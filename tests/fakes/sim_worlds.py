@@ -251,6 +251,7 @@ def _draw_settings(rng: np.random.Generator) -> Settings:
             be_batch_limit=int(rng.choice((3, 5000))),
             pod_start_s=float(rng.choice((0.0, 0.23))),
             lost_after_s=float(rng.choice((0.37, 3.1))),
+            settle_s=float(rng.choice((0.0, 0.03, 0.12))),
             audit=True,
         ),
     )

@@ -8,15 +8,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tango.control.fleet_view import SHEDDING_MAX_AGE_S, FleetView
+from tango.control.fleet_view import RECORDED_WITHIN_S, SHEDDING_MAX_AGE_S, FleetView
 from tango.domain.plans import LcPlan
 from tango.domain.requests import LcArrivals
 from tango.domain.snapshot import FleetSnapshot
 from tango.settings import LcSettings
 from tests.fakes.control_world import control_world
-from tests.fakes.store_world import WEB
+from tests.fakes.store_world import LC_DECISION, WEB
 from tests.fakes.worker_world import worker_world
 from tests.waiting import until
+
+
+def to_the_first_node(arrivals: LcArrivals, _snapshot: FleetSnapshot, _settings: LcSettings) -> LcPlan:
+    """A policy that asks nothing."""
+    n = len(arrivals)
+    return LcPlan(node=np.zeros(n, np.int32), late=np.zeros(n, bool), shed=np.zeros(n, bool), expected_s=np.zeros(n))
 
 
 def test_a_reading_that_breaks_does_not_end_the_thread_that_reads() -> None:
@@ -83,3 +89,41 @@ def test_while_requests_are_shed_each_batch_sees_what_others_have_sent_meanwhile
     view.current()
 
     assert len(readings) == (2 if shed else 1)
+
+
+def test_what_was_given_out_is_counted_once_before_and_after_it_is_recorded() -> None:
+    """Of a reading only the view knows whether it can have a plan: not one that began before the plan was in the journal."""
+    world, now_s = worker_world(), [1000.0]
+    run_id = world.released(WEB)
+
+    view = FleetView(lambda: world.journal.snapshot(at_s=0.0), max_age_s=1e6, monotonic=lambda: now_s[0])
+    snapshot = view.current()
+    arrivals = world.journal.waiting_lc(run_id, [0], snapshot)
+    planned = view.plan(to_the_first_node, arrivals, snapshot, LcSettings(), cycle="test", now_s=0.0)
+    counts = [view.current().in_flight.sum()]
+    now_s[0] += 0.1
+    view.refresh(if_older_than_s=0.0)
+    counts.append(view.current().in_flight.sum())
+    world.journal.record_dispatch(run_id, arrivals, planned.plan, planned.snapshot, LC_DECISION, lease_s=10.0)
+    view.recorded(planned)
+    for _ in range(2):
+        now_s[0] += 0.1
+        view.refresh(if_older_than_s=0.0)
+        counts.append(view.current().in_flight.sum())
+
+    assert counts == [1.0, 1.0, 1.0, 1.0]
+
+
+def test_a_plan_that_is_never_recorded_is_forgotten() -> None:
+    """Whoever made it has failed; its request is dispatched again."""
+    world, now_s = worker_world(), [1000.0]
+    run_id = world.released(WEB)
+
+    view = FleetView(lambda: world.journal.snapshot(at_s=0.0), max_age_s=1e6, monotonic=lambda: now_s[0])
+    snapshot = view.current()
+    arrivals = world.journal.waiting_lc(run_id, [0], snapshot)
+    view.plan(to_the_first_node, arrivals, snapshot, LcSettings(), cycle="test", now_s=0.0)
+    now_s[0] += 2 * RECORDED_WITHIN_S
+    view.refresh(if_older_than_s=0.0)
+
+    assert view.current().in_flight.sum() == 0.0
