@@ -9,7 +9,7 @@ import pytest
 
 from tango.analysis.metrics import run_metrics
 from tango.analysis.tenant_figures import tenant_figures
-from tango.domain.outcomes import RunOutcomes
+from tango.domain.outcomes import PHASES, RequestPhases, RunOutcomes
 from tango.domain.tenant_shares import RequestTenants
 from tango.domain.tenants import Tenant
 from tango.errors import UsageError
@@ -47,7 +47,7 @@ def recorded() -> SimulatedRun:
 
 def test_the_delays_of_a_run_are_found_in_its_rows(recorded: SimulatedRun) -> None:
     """Those that it was made with, up to what a tick or a queue adds."""
-    found = live_delays(recorded.outcomes, recorded.decisions, recorded.scaling, FLEET, Settings())
+    found = live_delays(recorded.outcomes, recorded.decisions, recorded.scaling, FLEET, Settings(), phases=None)
 
     assert found.lc_window_s == 0.01
     assert found.lc_dispatch_s == pytest.approx(WAY_S, abs=0.002)
@@ -59,7 +59,7 @@ def test_the_delays_of_a_run_are_found_in_its_rows(recorded: SimulatedRun) -> No
 def test_a_replayed_run_has_the_figures_of_the_recorded_one(recorded: SimulatedRun) -> None:
     """Every delay has been read from rows. QoS within five points: the way came after the decision here, and comes before it there."""
     told = run_metrics(recorded.outcomes, recorded.losses, recorded.samples, recorded.decisions, recorded.scaling)
-    delays = live_delays(recorded.outcomes, recorded.decisions, recorded.scaling, FLEET, Settings())
+    delays = live_delays(recorded.outcomes, recorded.decisions, recorded.scaling, FLEET, Settings(), phases=None)
 
     _, again = replay(recorded.outcomes, delays, FLEET, GREEDY, Settings(), {})
 
@@ -70,7 +70,7 @@ def test_a_replayed_run_has_the_figures_of_the_recorded_one(recorded: SimulatedR
 
 def test_a_sped_up_run_is_replayed_in_its_own_wall_time(recorded: SimulatedRun) -> None:
     """Its rows hold divided times, works and targets; figures come out in trace time, where the offered work is the same."""
-    delays = live_delays(recorded.outcomes, recorded.decisions, recorded.scaling, FLEET, Settings())
+    delays = live_delays(recorded.outcomes, recorded.decisions, recorded.scaling, FLEET, Settings(), phases=None)
     fast = _sped_up(recorded.outcomes, 2.0)
 
     run, figures = replay(fast, delays, FLEET, GREEDY, Settings(), {})
@@ -91,7 +91,7 @@ def test_a_request_that_was_late_at_the_door_is_late_in_the_replay(recorded: Sim
     started_s[late] += 0.5
     finished_s[late] += 0.5
     slow = dataclasses.replace(outcomes, started_s=started_s, finished_s=finished_s)
-    delays = live_delays(slow, recorded.decisions, recorded.scaling, FLEET, Settings())
+    delays = live_delays(slow, recorded.decisions, recorded.scaling, FLEET, Settings(), phases=None)
 
     run, _ = replay(slow, delays, FLEET, GREEDY, Settings(), {})
 
@@ -101,6 +101,40 @@ def test_a_request_that_was_late_at_the_door_is_late_in_the_replay(recorded: Sim
         np.median((outcomes.started_s - outcomes.due_s)[lc]), abs=0.01
     )
     assert (waited_s[late] > 0.5).mean() > 0.9
+
+
+def test_an_answer_takes_as_long_on_its_way_back_as_the_call_on_its_way_there(recorded: SimulatedRun) -> None:
+    """Rows have the way there; half of the round trip is the network's on both."""
+    outcomes = recorded.outcomes
+    half_rtt_s, unknown_s = FLEET.rtt_ms()[0, 0] / 2e3, np.full(len(outcomes), np.nan)
+    start_s = np.where(outcomes.service_class == 0, half_rtt_s + 0.007, np.nan)
+    phases = RequestPhases(**{name: start_s if name == "start_s" else unknown_s for name in PHASES})
+    columns = (recorded.decisions, recorded.scaling, FLEET, Settings())
+    with_way, without = (live_delays(outcomes, *columns, phases=known) for known in (phases, None))
+
+    runs = [replay(outcomes, delays, FLEET, GREEDY, Settings(), {})[0].outcomes for delays in (with_way, without)]
+
+    assert (with_way.lc_back_s, without.lc_back_s) == (pytest.approx(0.007), 0.0)
+    lc = outcomes.service_class == 0
+    slower_s = np.median((runs[0].finished_s - runs[0].due_s)[lc]) - np.median((runs[1].finished_s - runs[1].due_s)[lc])
+    assert slower_s == pytest.approx(0.007, abs=0.001)
+
+
+def test_what_has_ended_counts_as_in_flight_until_it_is_written_and_read() -> None:
+    """Of few requests each is alone in its group and waits for all of it; of many the mean is half of it."""
+    settings = Settings()
+    outcomes = outcomes_of(
+        [{"due": float(k)} for k in range(20)],
+        services=("web", "batch"),
+        clusters=("c1",),
+        nodes=("c1-n1",),
+        node_cluster=np.zeros(1, np.int32),
+    )
+
+    found = live_delays(outcomes, NO_DECISIONS, NO_SCALING, FLEET, settings, phases=None)
+
+    longest_s = settings.lc.settle_every_s + settings.lc.snapshot_max_age_s / 2
+    assert found.lc_settle_s == pytest.approx(longest_s, rel=0.05)
 
 
 def test_what_requests_had_waited_counts_in_the_tails_by_which_instances_grow() -> None:
@@ -118,7 +152,7 @@ def test_tenants_of_a_run_share_in_its_replay_as_they_do_live(recorded: Simulate
     """Every third request is blue's, with a quota of one pod: it waits the longer for it, and its figures are of its own requests, in the
     order of the recorded run."""
     outcomes = recorded.outcomes
-    delays = live_delays(outcomes, recorded.decisions, recorded.scaling, FLEET, Settings())
+    delays = live_delays(outcomes, recorded.decisions, recorded.scaling, FLEET, Settings(), phases=None)
     owners = RequestTenants((np.arange(len(outcomes)) % 3 > 0).astype(np.int32), ("blue", "red"))
     one_pod = Tenant(name="blue", quota=(("cpu", 500),))
 
@@ -134,7 +168,7 @@ def test_tenants_of_a_run_share_in_its_replay_as_they_do_live(recorded: Simulate
 
 def test_settings_given_by_hand_go_before_those_of_the_run(recorded: SimulatedRun) -> None:
     """So that one can ask what a slower pod start would have cost."""
-    delays = live_delays(recorded.outcomes, recorded.decisions, recorded.scaling, FLEET, Settings())
+    delays = live_delays(recorded.outcomes, recorded.decisions, recorded.scaling, FLEET, Settings(), phases=None)
 
     run, _ = replay(recorded.outcomes, delays, FLEET, GREEDY, Settings(), {"sim": {"pod_start_s": 3.0}})
 
@@ -156,7 +190,7 @@ def test_the_window_follows_the_rate_and_divides_both_ticks(count: int, window_s
     }
     outcomes = dataclasses.replace(one, **{**columns, "due_s": due_s})
 
-    assert live_delays(outcomes, NO_DECISIONS, NO_SCALING, FLEET, Settings()).lc_window_s == window_s
+    assert live_delays(outcomes, NO_DECISIONS, NO_SCALING, FLEET, Settings(), phases=None).lc_window_s == window_s
 
 
 def test_names_are_looked_up_in_the_fleet() -> None:
