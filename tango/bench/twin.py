@@ -24,7 +24,7 @@ from tango.control.submit import RunOrder
 from tango.domain.fleet import Fleet
 from tango.domain.outcomes import RunOutcomes
 from tango.experiments.recorded_runs import with_sharing_of
-from tango.experiments.replaying import live_delays, replay
+from tango.experiments.replaying import LiveDelays, live_delays, replay
 from tango.fleets import load_fleet
 from tango.report.tables import is_saturated
 from tango.systems import system
@@ -52,9 +52,14 @@ class Twin(NamedTuple):
     speed: float = 1.0
 
     @property
+    def load(self) -> str:
+        """Pattern, rate and speed, for tables."""
+        return f"{self.pattern}, {self.rate_per_s:g}/s" + (f", speed {self.speed:g}" if self.speed != 1.0 else "")
+
+    @property
     def text(self) -> str:
-        """For tables."""
-        return f"{self.system}, {self.pattern}, {self.rate_per_s:g}/s" + (f", speed {self.speed:g}" if self.speed != 1.0 else "")
+        """The whole run, for tables."""
+        return f"{self.system}, {self.load}"
 
 
 TWINS = (
@@ -70,6 +75,10 @@ TWINS = (
     Twin("p3", 30.0, "load-greedy", 2.0),
 )
 """Patterns, loads, systems with every sharing rule, and a run that is sped up: what a user's runs differ by."""
+
+
+WARM_UP = Twin("p3", 20.0, "tango")
+"""Done before anything is measured."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +119,7 @@ def measure(
     """
     declared = load_fleet(fleet)
     with tempfile.TemporaryDirectory(prefix="tango-bench-") as folder, running(Path(folder) / "stack", fleet) as stores:
-        _live(stores, declared, Twin("p3", 20.0, "tango"), 5.0, seed=0)  # warm-up: connections, compiled code, caches
+        run_live(stores, declared, WARM_UP, 5.0, seed=0)  # warm-up: connections, compiled code, caches
         for k, twin in enumerate(twins):
             both = [_done(stores, declared, twin, seconds, seed=k + 1) for _ in range(2)]
             full = [done.live_metrics.details.get("host_full") for done in both]
@@ -158,7 +167,7 @@ def _figure(name: str, figure: str, error: float, between: float, live: list[str
     )
 
 
-def _live(stores: Stores, fleet: Fleet, twin: Twin, seconds: float, *, seed: int) -> int:
+def run_live(stores: Stores, fleet: Fleet, twin: Twin, seconds: float, *, seed: int) -> int:
     """Submit a run, wait for its end, and give its number. Raises: TangoError if it does not end."""
     recipe = Recipe(
         pattern=twin.pattern,
@@ -199,17 +208,30 @@ def _is_at_rest(stores: Stores) -> bool:
     )
 
 
-def _done(stores: Stores, fleet: Fleet, twin: Twin, seconds: float, *, seed: int) -> _Done:
-    run_id = _live(stores, fleet, twin, seconds, seed=seed)
+class Recorded(NamedTuple):
+    """A live run's rows, and what they say of the path that it took."""
+
+    outcomes: RunOutcomes
+    delays: LiveDelays
+
+
+def recorded(stores: Stores, fleet: Fleet, run_id: int) -> Recorded:
+    """What a replay needs of a run that has completed."""
     records = stores.records
-    outcomes, settings = records.outcomes(run_id), stores.settings
+    outcomes = records.outcomes(run_id)
     delays = live_delays(
         outcomes,
         records.decisions(run_id),
         records.scaling_events(run_id),
         fleet,
-        settings,
+        stores.settings,
         phases=records.phases(run_id),
     )
-    run, simulated = replay(outcomes, delays, fleet, with_sharing_of(outcomes, system(twin.system)), settings, {})
-    return _Done(outcomes, figures_now(run_id, records=records), run.outcomes, simulated)
+    return Recorded(outcomes, delays)
+
+
+def _done(stores: Stores, fleet: Fleet, twin: Twin, seconds: float, *, seed: int) -> _Done:
+    run_id = run_live(stores, fleet, twin, seconds, seed=seed)
+    outcomes, delays = recorded(stores, fleet, run_id)
+    run, simulated = replay(outcomes, delays, fleet, with_sharing_of(outcomes, system(twin.system)), stores.settings, {})
+    return _Done(outcomes, figures_now(run_id, records=stores.records), run.outcomes, simulated)

@@ -55,6 +55,17 @@ TWIN_COLUMNS = (
 )
 
 
+FORECAST_COLUMNS = (
+    ListColumn("pair", priority=10),
+    ListColumn("figure", priority=9),
+    ListColumn("forecast", show=lambda value: f"{value:+.4g}", justify="right", priority=8),
+    ListColumn("low", show=lambda value: f"{value:+.4g}", justify="right", priority=5),
+    ListColumn("high", show=lambda value: f"{value:+.4g}", justify="right", priority=5),
+    ListColumn("live", show=lambda value: f"{value:+.4g}", justify="right", priority=8),
+    ListColumn("verdict", priority=10),
+)
+
+
 @click.group()
 def bench() -> None:
     """Measure against a yardstick in the same run.
@@ -445,6 +456,33 @@ def twin(fleet: str, seconds: float, only: tuple[int, ...], output: str) -> None
     figures = [figure for of_run in measure(fleet=fleet, seconds=seconds, twins=chosen, told=say) for figure in of_run]
     print_rows([dataclasses.asdict(figure) for figure in figures], TWIN_COLUMNS, output)
     if not figures or not all(figure.passed for figure in figures):
+        click.get_current_context().exit(1)
+
+
+@bench.command()
+@click.option("--fleet", default="demo", show_default=True, help="Fleet to start.")
+@click.option("--seconds", type=Real(10, 3600), default=60.0, show_default=True, help="Arrivals of each run, trace time.")
+@click.option("--only", type=Whole(1), multiple=True, help="Pair number N of the ten; may be repeated.  [default: all]")
+@output_option()
+def forecast(fleet: str, seconds: float, only: tuple[int, ...], output: str) -> None:
+    """Ten pairs of systems on recorded traffic: does the one that the simulation says do better live?
+
+    A run is recorded under the first system of a pair, both are simulated from its rows, then the second runs live on the same requests.
+    A gap is the second system's figure less the first's. Exit status 1 where a gap that exceeded its 95 % interval came out the other
+    way round.
+
+    \b
+        tango bench forecast -o json
+        tango bench forecast --only 2 --only 5
+    """
+    from tango.bench.forecasts import PAIRS, measure
+
+    if beyond := [number for number in only if number > len(PAIRS)]:
+        raise UsageError(f"there is no pair {beyond[0]}, expected 1 to {len(PAIRS)}")
+    chosen = [PAIRS[number - 1] for number in only] or PAIRS
+    found = [one for of_pair in measure(fleet=fleet, seconds=seconds, pairs=chosen, told=say) for one in of_pair]
+    print_rows([dataclasses.asdict(one) for one in found], FORECAST_COLUMNS, output)
+    if not found or any(one.verdict == "wrong" for one in found):
         click.get_current_context().exit(1)
 
 

@@ -59,7 +59,9 @@ class SimSettings:
 
     def __post_init__(self) -> None:
         within(self, 1e-4, 3600.0, "lc_window_s", "be_tick_s", "sample_every_s")
-        within(self, 0.0, LONGEST_S, "staleness_s", "pod_start_s", "lost_after_s", "settle_s", "give_way_s", "mtbf_s", "stuck_after_s")
+        within(
+            self, 0.0, LONGEST_S, "staleness_s", "pod_start_s", "lost_after_s", "settle_s", "give_way_s", "mtbf_s", "stuck_after_s"
+        )
         within(self, 0.0, LONGEST_S, "mttr_s", above=True)
         within(self, 0.0, 100.0, "beta")
         within(self, 1, 10_000_000, "be_batch_limit")
