@@ -187,9 +187,9 @@ def new_published(*, services: int, nodes: int, clusters: int) -> Published:
         in_flight=np.zeros((services, nodes)),
         limit=np.zeros((services, nodes)),
         demand=np.zeros(nodes),
-        price=np.zeros((services, nodes)),
-        best_node=np.zeros((services, clusters), np.int32),
-        best_price=np.zeros((services, clusters)),
+        price=np.full((services, nodes), np.inf),
+        best_node=np.full((services, clusters), -1, np.int32),
+        best_price=np.full((services, clusters), np.inf),
     )
 
 

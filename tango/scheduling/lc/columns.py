@@ -63,6 +63,12 @@ NOW = np.dtype([("at_s", np.float64), ("first", np.int64)], align=True)
 """When a dispatch is, on the clock of `Belief.answers`, and where in these its entry cluster's rows begin."""
 
 
+OFFER = np.dtype([("cost", np.float64), ("node", np.int64), ("cluster", np.int64)], align=True)
+"""What a cluster offers for a service: seconds, network included, and the node."""
+RANKS = 3
+"""Numbers that are kept of a heap of offers (`offers`)."""
+
+
 class Belief(NamedTuple):
     """What a dispatcher takes the nodes' state to be; it counts in what it gives out."""
 
@@ -90,6 +96,10 @@ class Belief(NamedTuple):
     """(s, c) what each cluster offers; -1: nothing."""
     best_price: NDArray[np.float64]
     """(s, c) the price of that offer; infinity where there is none."""
+    ranked: NDArray[np.void]
+    """(s, c) of OFFER: by service the offers that a batch has looked at, as a heap (`offers`)."""
+    ranks: NDArray[np.int64]
+    """(s, RANKS) how many those are, the next cluster from near to far, and how many have left because their link is full."""
     scratch: NDArray[np.float64]
     """(SCRATCH,) what the policy puts down while it weighs one request; beside it only who tells what was weighed reads it."""
     answers: NDArray[np.void]
@@ -211,9 +221,11 @@ def new_belief(
         free_memory=np.ones(nodes),
         slack=np.ones(nodes),
         longest_queue=np.ones(services),
-        price=np.zeros((services, nodes)),
-        best_node=np.zeros((services, clusters), np.int32),
-        best_price=np.zeros((services, clusters)),
+        price=np.full((services, nodes), np.inf),
+        best_node=np.full((services, clusters), -1, np.int32),
+        best_price=np.full((services, clusters), np.inf),
+        ranked=np.zeros((services, clusters), OFFER),
+        ranks=np.zeros((services, RANKS), np.int64),
         scratch=np.zeros(SCRATCH),
         answers=np.zeros(observing * services * nodes, SEEN),
         now=np.zeros(1, NOW),

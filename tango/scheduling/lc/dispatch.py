@@ -19,6 +19,7 @@ from tango.compiled import in_place, inlined, one_of
 from tango.scheduling.lc.built_in import POLICIES
 from tango.scheduling.lc.columns import Ask, Asks, Belief, Choices, Exploration, Terrain, Traits
 from tango.scheduling.lc.expected_time import demand_cores, expected_on_node_s, link_carries, network_s, time_alone_s
+from tango.scheduling.lc.offers import forget_offers
 
 _price = one_of([policy.price for policy in POLICIES], otherwise=time_alone_s)
 _choose = one_of([policy.choose for policy in POLICIES], otherwise=POLICIES[0].choose)
@@ -44,11 +45,13 @@ def set_offer(terrain: Terrain, belief: Belief, service: int, cluster: int) -> N
 
 @in_place
 def set_prices(policy: Traits, terrain: Terrain, belief: Belief) -> None:
-    """Price every node, and let every cluster offer its cheapest."""
+    """Price every node for every LC service, and let every cluster offer its cheapest."""
     if policy.counts_crowding:
         for node in range(belief.price.shape[1]):
             belief.demand[node] = demand_cores(belief, node)
     for service in range(belief.price.shape[0]):
+        if terrain.target_s[service] == np.inf:
+            continue
         longest = 1.0
         for node in range(belief.price.shape[1]):
             if belief.limit_cores[service, node] > 0.0:
@@ -97,6 +100,7 @@ def dispatch(
 
     `sent` (s, c) counts what this batch has given to each link.
     """
+    forget_offers(belief)
     for row in rows:
         service = asks.service[row]
         ask = Ask(entry, service, asks.budget_s[row], asks.turn[row], row)

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from tango.compiled import compiled, inlined
 from tango.scheduling.lc.columns import Ask, Belief, Exploration, Terrain
-from tango.scheduling.lc.expected_time import cheapest_in_time, crowding, network_s, time_alone_s, time_on_node_s
+from tango.scheduling.lc.expected_time import crowding, network_s, time_alone_s, time_on_node_s
+from tango.scheduling.lc.offers import cheapest_offer
 from tango.scheduling.lc.policy import CompiledPolicy
 
 
@@ -30,7 +31,7 @@ def _time_on_shared_cpu_s(terrain: Terrain, belief: Belief, service: int, node: 
 
 @inlined
 def _cheapest_over_free_links(terrain: Terrain, belief: Belief, ask: Ask, sent: NDArray[np.float64], _explore: Exploration) -> int:
-    return cheapest_in_time(terrain, belief, ask.entry, ask.service, ask.budget_s, sent, True)
+    return cheapest_offer(terrain, belief, ask.entry, ask.service, ask.budget_s, sent, True)
 
 
 POLICY = CompiledPolicy(
