@@ -3,6 +3,9 @@
 A run is recorded live under the first system of a pair. From its rows both systems are simulated, and the gap between the two simulations,
 with its interval, is the forecast. Then the same requests run live under the second system. Where the forecast gap exceeds its interval,
 its sign has to be that of the live gap; where it does not, nothing was forecast.
+
+The second live run meets the delays of the machine at other moments than the first. So does its simulation: it has the recorded delays
+half a run later, which puts what two live runs of one system differ by into the interval.
 """
 
 from __future__ import annotations
@@ -13,13 +16,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from tango.analysis.gaps import Gap, gaps
 from tango.bench.figures import Told
 from tango.bench.live import running
-from tango.bench.twin import WARM_UP, Twin, recorded, run_live
+from tango.bench.twin import WARM_UP, Recorded, Twin, recorded, run_live
 from tango.bootstrap.stores import Stores
 from tango.control.finish_run import figures_now
-from tango.experiments.replaying import replay
+from tango.domain.services import ServiceClass
+from tango.experiments.replaying import LiveDelays, replay
 from tango.fleets import load_fleet
 from tango.report.tables import is_saturated
 from tango.systems import system
@@ -38,18 +44,19 @@ class Pair(NamedTuple):
 
 
 PAIRS = (
-    Pair(Twin("p3", 50.0, "k8s-native"), "tango"),
-    Pair(Twin("p3", 70.0, "load-greedy"), "tango"),
-    Pair(Twin("p2", 60.0, "scoring"), "tango"),
-    Pair(Twin("p1", 60.0, "tango"), "ceres"),
-    Pair(Twin("p3", 60.0, "tango"), "dss-lc/dcg-be/static"),
-    Pair(Twin("p3", 60.0, "tango"), "dss-lc/k8s-native/burst"),
-    Pair(Twin("p2", 60.0, "scoring"), "load-greedy"),
-    Pair(Twin("p1", 60.0, "envoy"), "tango"),
-    Pair(Twin("p3", 60.0, "round-robin/load-greedy/burst"), "c3"),
+    Pair(Twin("p3", 90.0, "k8s-native"), "tango"),
+    Pair(Twin("p3", 80.0, "load-greedy"), "tango"),
+    Pair(Twin("p2", 80.0, "scoring"), "tango"),
+    Pair(Twin("p1", 80.0, "tango"), "ceres"),
+    Pair(Twin("p3", 90.0, "tango"), "dss-lc/dcg-be/static"),
+    Pair(Twin("p3", 90.0, "tango"), "dss-lc/k8s-packed/burst"),
+    Pair(Twin("p2", 80.0, "scoring"), "load-greedy"),
+    Pair(Twin("p1", 80.0, "envoy"), "tango"),
+    Pair(Twin("p3", 80.0, "round-robin/load-greedy/burst"), "c3"),
     Pair(Twin("p3", 40.0, "load-greedy", 2.0), "tango"),
 )
-"""Systems, LC policies, placements and sharing rules, near to each other and far apart: what a user would ask about."""
+"""Systems, LC policies, placements and sharing rules, near to each other and far apart: what a user would ask about. At loads that fill the
+fleet of `demo`, whose cores 78 requests a second take: below, each of them serves everything in time."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +69,7 @@ class Forecast:
     low: float
     high: float
     live: float
-    verdict: str
+    outcome: str
     """`right` or `wrong`; `open` where the gap that was forecast does not exceed its interval, so that nothing was said."""
 
 
@@ -81,8 +88,8 @@ def measure(
             first_id = run_live(stores, declared, pair.first, seconds, seed=k + 1)
             first = recorded(stores, declared, first_id)
             simulated = [
-                replay(first.outcomes, first.delays, declared, system(name), stores.settings, {})[0].outcomes
-                for name in (pair.first.system, pair.second)
+                replay(first.outcomes, delays, declared, system(name), stores.settings, {})[0].outcomes
+                for name, delays in ((pair.first.system, first.delays), (pair.second, half_a_run_later(first)))
             ]
             forecast = gaps(*simulated)
             second_id = run_live(stores, declared, pair.first._replace(system=pair.second), seconds, seed=k + 1)
@@ -90,20 +97,27 @@ def measure(
             if is_saturated(full, stores.settings.host.saturated_share):
                 told(f"{pair.text}: left out, since the host had no CPU left for {full:.0%} of the time")
                 continue
-            found = judged(pair.text, forecast, gaps(first.outcomes, recorded(stores, declared, second_id).outcomes))
-            told(f"{pair.text}: " + ", ".join(f"{one.figure} {one.forecast:+.3g} ({one.live:+.3g}) {one.verdict}" for one in found))
+            found = beside_live(pair.text, forecast, gaps(first.outcomes, recorded(stores, declared, second_id).outcomes))
+            told(f"{pair.text}: " + ", ".join(f"{one.figure} {one.forecast:+.3g} ({one.live:+.3g}) {one.outcome}" for one in found))
             yield found
 
 
-def judged(pair: str, forecast: dict[str, Gap], live: dict[str, Gap]) -> list[Forecast]:
+def half_a_run_later(run: Recorded) -> LiveDelays:
+    """The delays of a run with those of LC requests moved on by half of them, round the end."""
+    way_s, lc = run.delays.lc_way_s.copy(), np.flatnonzero(run.outcomes.service_class == ServiceClass.LC)
+    way_s[lc] = np.roll(way_s[lc], len(lc) // 2)
+    return dataclasses.replace(run.delays, lc_way_s=way_s)
+
+
+def beside_live(pair: str, forecast: dict[str, Gap], live: dict[str, Gap]) -> list[Forecast]:
     """The figures that both have, with what became of the forecast."""
     found = []
     for figure, gap in forecast.items():
         if figure not in live or gap.low is None or gap.high is None:
             continue
-        verdict = "open"
+        outcome = "open"
         if gap.exceeds_its_interval:
-            verdict = "right" if gap.mean * live[figure].mean > 0.0 else "wrong"
+            outcome = "right" if gap.mean * live[figure].mean > 0.0 else "wrong"
         found.append(
             Forecast(
                 pair=pair,
@@ -112,7 +126,7 @@ def judged(pair: str, forecast: dict[str, Gap], live: dict[str, Gap]) -> list[Fo
                 low=gap.low,
                 high=gap.high,
                 live=live[figure].mean,
-                verdict=verdict,
+                outcome=outcome,
             )
         )
     return found

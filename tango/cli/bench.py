@@ -62,7 +62,7 @@ FORECAST_COLUMNS = (
     ListColumn("low", show=lambda value: f"{value:+.4g}", justify="right", priority=5),
     ListColumn("high", show=lambda value: f"{value:+.4g}", justify="right", priority=5),
     ListColumn("live", show=lambda value: f"{value:+.4g}", justify="right", priority=8),
-    ListColumn("verdict", priority=10),
+    ListColumn("outcome", priority=10),
 )
 
 
@@ -482,7 +482,7 @@ def forecast(fleet: str, seconds: float, only: tuple[int, ...], output: str) -> 
     chosen = [PAIRS[number - 1] for number in only] or PAIRS
     found = [one for of_pair in measure(fleet=fleet, seconds=seconds, pairs=chosen, told=say) for one in of_pair]
     print_rows([dataclasses.asdict(one) for one in found], FORECAST_COLUMNS, output)
-    if not found or any(one.verdict == "wrong" for one in found):
+    if not found or any(one.outcome == "wrong" for one in found):
         click.get_current_context().exit(1)
 
 

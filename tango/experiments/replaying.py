@@ -101,6 +101,7 @@ def live_delays(
     way_s = np.maximum(0.0, waited_s - window_s / 2)
     median_s = float(np.median(way_s[free])) if free.any() else 0.0
     be_s = waited_s[of_be & (outcomes.epoch == 1) & outcomes.in_state(RequestState.SUCCEEDED)]
+    be_s = be_s[~np.isnan(be_s)]
     cycles = decisions.kind == int(ServiceClass.BE)
     cycle_ms = (decisions.snapshot_ms + decisions.decide_ms + decisions.apply_ms)[cycles]
     cycle_s = float(np.median(cycle_ms)) / 1e3 if len(cycle_ms) else 0.0
@@ -115,9 +116,7 @@ def live_delays(
         lc_back_s=max(0.0, float(np.median(there_s))) if len(there_s) else 0.0,
         lc_settle_s=_settle_s(np.count_nonzero(of_lc) / max(outcomes.span_s / outcomes.speed, LEAST_S), settings),
         be_cycle_s=cycle_s,
-        pod_start_s=max(0.0, float(np.nanquantile(be_s, SHORTEST)) - cycle_s) + announced_s
-        if len(be_s)
-        else settings.sim.pod_start_s,
+        pod_start_s=max(0.0, float(np.quantile(be_s, SHORTEST)) - cycle_s) + announced_s if len(be_s) else settings.sim.pod_start_s,
         actuation_s=float(np.median(resizes)) / 1e3 if len(resizes) else None,
     )
 
