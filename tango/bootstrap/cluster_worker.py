@@ -131,6 +131,7 @@ class ClusterWorker:
         """
         found = request_of(order, self._journal.services(), tenant=tenant, key=key)
         (accepted,) = self._journal.accept([found])
+        self._journal.wait_for_disk()  # all that whoever sent it has is its number
         if accepted.is_taken:
             raise key_taken(found, accepted.key)
         if accepted.is_new:

@@ -28,6 +28,9 @@ log = structlog.get_logger(__name__)
 
 BUSY_FOR_S = 5.0
 """Seconds after a shipment for which the line counts as busy. Chosen: callers whose requests are this far apart do without the news."""
+NOTED_AGAIN_S = 60.0
+"""Seconds after which counts that have not changed are told again: the centre writes them without waiting for its disk, and a loss of
+power may have taken them. Chosen: so long some node there seems busier or emptier than it is."""
 NOTHING: tuple[Sequence[LcInFlight], LcWait] = ([], LcWait())
 """What the centre is told of a cluster in which nothing is in flight or waits."""
 _UNCHANGING = ("kind", "name", "system", "fleet", "seed", "speed")
@@ -69,6 +72,7 @@ class CentreLine:
         """Whether the journal is known to serve this centre. The other steps wait for that."""
         self._shipped_at_s = -math.inf
         self._noted: tuple[Sequence[LcInFlight], LcWait] | None = None
+        self._noted_at_s = -math.inf
         self._reached_s: dict[int, float] = {}
         """By run, the due time of the last request that was taken."""
 
@@ -82,6 +86,13 @@ class CentreLine:
         known = {run.run_id: run for run in kept}
         found = [of for of in self._following.of(self._cluster) if self._is_the_same(known.get(of[0].run_id), of[0])]
         runs = [run for run, _ in found]
+        if self._told is not None and not {run.run_id for run in self._told} <= known.keys():
+            # It has lost what it was told, so its file is another one.
+            log.error("journal_was_lost", cluster=self._cluster)
+            self._looked_for_lost.clear()
+            self._is_known = False
+            self._told = None
+            return 0.0
         if not runs == kept == self._told:  # mostly nothing has changed; else the journal has runs to learn of, or to forget
             self._journal.follow(runs)
             self._told = runs
@@ -166,13 +177,14 @@ class CentreLine:
             beyond = None if beyond is None else position
             if shipment.last - shipment.first + 1 < limit:
                 break
-        if not (has_news or self._busy) and self._noted == NOTHING:
+        is_stale = self._clock.now_s() - self._noted_at_s > NOTED_AGAIN_S
+        if not (has_news or self._busy or is_stale) and self._noted == NOTHING:
             return self._settings.idle_every_s  # what callers send is an event first
         in_flight = self._journal.in_flight()
         told = in_flight, self._journal.lc_wait()
-        if told != self._noted:
+        if told != self._noted or is_stale:
             self._shares.note_in_flight(self._cluster, *told)
-            self._noted = told
+            self._noted, self._noted_at_s = told, self._clock.now_s()
         return self._settings.ship_every_s if self._busy or in_flight else self._settings.idle_every_s
 
     def _go_back(self, shipment: Shipment, position: int) -> int:

@@ -106,7 +106,7 @@ class Guard(StrEnum):
     ATTEMPTS_SPENT = "attempts used up"
     WAITED_TOO_LONG = "waited `LcSettings.timeout_targets` targets"
     LIVE_RUN = "run is live"
-    NOT_IN_JOURNAL = "not in its journal"
+    JOURNAL_LOST_IT = "lost by its journal, or what became of it is"
 
 
 class Write(StrEnum):
@@ -396,15 +396,16 @@ TRANSITIONS: tuple[Transition, ...] = (
             (_BE, IN_FLIGHT, "cancelled", (Actor.RECONCILER,)),
         )
     ),
-    # The journal that had a caller's request is gone, and with it what the caller sent.
+    # The journal that had a caller's request is gone, and with it what the caller sent; or it has lost its end with the power, so that
+    # whoever opens it first cannot tell whether a call was sent that must not run twice.
     *(
         Transition(
             event=Event.LOSE,
             service_class=_LC,
             before=states,
             after=_S.FAILED,
-            actors=(Actor.AGENT,),
-            guards=(Guard.LIVE_RUN, Guard.NOT_IN_JOURNAL),
+            actors=(Actor.AGENT, Actor.GATEWAY, Actor.CLUSTER_WORKER),
+            guards=(Guard.LIVE_RUN, Guard.JOURNAL_LOST_IT),
             writes=(Write.REASON, Write.NO_LEASE),
             outcome=outcome,
             reason=Reason.JOURNAL_LOST,

@@ -1,7 +1,9 @@
 """The way into the journal: what arrives within some milliseconds is one transaction there and one message on the broker.
 
-Two threads of one cluster's. `accept` writes: SQLite has one writer at a time, and meanwhile the next arrivals gather. `tell` publishes:
-a broker that hangs keeps nobody from being accepted, for a message is a hint and the keeper of the journal sends it again.
+Three threads of one cluster's. `accept` writes: SQLite has one writer at a time, and meanwhile the next arrivals gather. `keep` waits for
+the disk for those who may come back with nothing but a key or a number: what they were told outlives a loss of power. Whoever waits for
+his answer need not wait for the disk too. `tell` publishes: a broker that hangs keeps nobody from being accepted, for a message is a hint
+and the keeper of the journal sends it again.
 """
 
 from __future__ import annotations
@@ -45,6 +47,14 @@ class _Arrival:
     waiting: Waiting | None
     """None: nobody waits for the answer."""
 
+    @property
+    def must_be_kept(self) -> bool:
+        """Whether the caller may come back for it: he has a key, or nothing but its number."""
+        return self.waiting is None or bool(self.request.key)
+
+
+_Pair = tuple[_Arrival, Accepted]
+
 
 @dataclass(frozen=True, slots=True)
 class _Withdrawal:
@@ -68,6 +78,7 @@ class GatewayIntake:
         self._settings, self._tracing = settings, tracing
         self._loop = asyncio.get_running_loop()
         self._arrivals: queue.SimpleQueue[_Arrival | _Withdrawal | None] = queue.SimpleQueue()
+        self._kept: queue.SimpleQueue[Sequence[_Pair] | None] = queue.SimpleQueue()
         self._told: queue.SimpleQueue[Sequence[Batch] | None] = queue.SimpleQueue()
         self.is_open = False
         """Whether the journal has accepted, and has not said since that no live run is open."""
@@ -75,7 +86,7 @@ class GatewayIntake:
         """Whether the last message could not be sent."""
         self._threads = [
             threading.Thread(target=work, name=f"{name}-{cluster}", daemon=True)
-            for name, work in (("accept", self._accept), ("tell", self._tell))
+            for name, work in (("accept", self._accept), ("keep", self._keep), ("tell", self._tell))
         ]
         for thread in self._threads:
             thread.start()
@@ -101,7 +112,7 @@ class GatewayIntake:
         self._arrivals.put(_Withdrawal(key, reason))
 
     def close(self) -> None:
-        """Accept what has arrived and end both threads. Blocking."""
+        """Accept what has arrived and end all threads. Blocking."""
         self._arrivals.put(None)
         for thread in self._threads:
             thread.join(5.0)
@@ -123,7 +134,7 @@ class GatewayIntake:
             arrivals = [item for item in items if isinstance(item, _Arrival) and not item.accepted.cancelled()]
             if arrivals:
                 self._write(arrivals)
-        self._told.put(None)
+        self._kept.put(None)
 
     def _write(self, arrivals: Sequence[_Arrival]) -> None:
         try:
@@ -138,17 +149,21 @@ class GatewayIntake:
         for arrival, of in zip(arrivals, accepted, strict=True):
             if arrival.waiting is not None and not of.is_taken:
                 self._callers.enter(arrival.waiting, of.key, is_new=of.is_new)
-        new = [
-            (*of.key, int(ServiceClass.LC), arrival.request.service, self._cluster)
-            for arrival, of in zip(arrivals, accepted, strict=True)
-            if of.is_new
-        ]
+        pairs = list(zip(arrivals, accepted, strict=True))
+        new = [(of.key, arrival.request.call.headers) for arrival, of in pairs if of.is_new]
         if new and self._tracing is not None:
-            pairs = zip(arrivals, accepted, strict=True)
-            self._tracing.accepted([(of.key, arrival.request.call.headers) for arrival, of in pairs if of.is_new])
+            self._tracing.accepted(new)
+        if kept := [pair for pair in pairs if pair[0].must_be_kept]:
+            self._kept.put(kept)
+        if others := [pair for pair in pairs if not pair[0].must_be_kept]:
+            self._go_on(others)
+
+    def _go_on(self, pairs: Sequence[_Pair]) -> None:
+        """Have these dispatched, and tell their callers."""
+        new = [(*of.key, int(ServiceClass.LC), arrival.request.service, self._cluster) for arrival, of in pairs if of.is_new]
         if new:
             self._told.put(batches_of(new))
-        self._loop.call_soon_threadsafe(self._accepted, list(zip(arrivals, accepted, strict=True)))
+        self._loop.call_soon_threadsafe(self._accepted, pairs)
 
     def _withdraw(self, withdrawals: Sequence[_Withdrawal]) -> None:
         for reason in sorted({withdrawal.reason for withdrawal in withdrawals}):
@@ -159,7 +174,7 @@ class GatewayIntake:
                 except Exception as error:  # it is served in vain, or shed by its patience
                     log.warning("withdraw_failed", cluster=self._cluster, requests=len(keys), error=str(error))
 
-    def _accepted(self, pairs: Sequence[tuple[_Arrival, Accepted]]) -> None:
+    def _accepted(self, pairs: Sequence[_Pair]) -> None:
         """Tell the callers whose requests were accepted; called in the loop's thread."""
         for arrival, of in pairs:
             if of.is_taken:
@@ -171,6 +186,29 @@ class GatewayIntake:
                 self._callers.leave(arrival.waiting)
                 if not self._callers.is_awaited(of.key):
                     self.withdraw(of.key, arrival.waiting.left_for(at_s=self._loop.time()))
+
+    # ---- the thread that waits for the disk
+
+    def _keep(self) -> None:
+        goes_on = True
+        while goes_on:
+            said = [self._kept.get()]
+            while not self._kept.empty():
+                said.append(self._kept.get())
+            goes_on = None not in said
+            pairs = [pair for part in said if part is not None for pair in part]
+            try:
+                if pairs:
+                    self._journal.wait_for_disk()
+            except Exception as error:  # it may be lost yet; who has a key comes back for it
+                log.error("accepted_and_not_on_disk", cluster=self._cluster, requests=len(pairs), error=str(error))
+                self._loop.call_soon_threadsafe(_fail, [arrival.accepted for arrival, _ in pairs], error)
+                for arrival, of in pairs:
+                    if arrival.waiting is None and not arrival.request.key:
+                        self._arrivals.put(_Withdrawal(of.key, Reason.CALLER_GONE))
+            else:
+                self._go_on(pairs)
+        self._told.put(None)
 
     # ---- the thread that publishes
 

@@ -27,7 +27,7 @@ from tango.journal.counted import count_ended
 from tango.journal.database import Connection
 from tango.journal.events import ACCEPTED, CHANGED, append
 from tango.journal.part import chunks, follows, rows_by_id
-from tango.journal.schema import NOT_SHIPPED, OWNED_STATES
+from tango.journal.schema import IS_UNDER_WAY, NOT_SHIPPED, OWNED_STATES
 
 _RELEASED = str(state_after([Event.SUBMIT, Event.RELEASE], ServiceClass.LC))
 _LOST = cast(tuple[str, str, bool, str], follows(Event.LOSE, _RELEASED))
@@ -51,6 +51,10 @@ ON CONFLICT (run_id, request_id) DO UPDATE SET status = excluded.status, headers
 _STANDING = "request_id, state, service, tenant, reason, attempt, target_cluster, node, due_s, finished_s"
 _WANTED_FOR_S = 60.0
 """Seconds for which a caller who was turned away says that a live run is wanted."""
+SKIPPED_NUMBERS = 60_000
+"""Numbers of requests that are left out after a loss of power, since some of them may have been given to requests that were lost, and
+told to their callers: as many as come in two minutes at 500 a second. A block has four times as many. Chosen; the disk has what is older
+than half a minute, by the kernel's own writing back, and at the next shipment."""
 _SIZE = "coalesce(length(body), 0) + coalesce(length(headers), 0)"
 
 
@@ -73,6 +77,34 @@ class Callers(JournalAttempts):
         except NotOpen:
             self._want()
             raise
+
+    def _begin_boot(self, boot: str, *, lost_nothing: bool) -> None:
+        """Note which boot of the machine this is. After another one the end of the journal may be missing, unless it had been closed.
+
+        Of a call that must not run twice nobody knows then whether it was sent: it fails. Numbers of requests may have been told to
+        callers and be free here: they are left out.
+        """
+        sql = "SELECT value FROM meta WHERE name = 'boot'"
+        calls = f"SELECT run_id, request_id, epoch FROM request WHERE {IS_UNDER_WAY} AND tenant IS NOT NULL AND NOT is_repeatable"
+
+        def begin(connection: Connection) -> None:
+            known = connection.execute(sql).fetchone()
+            if known == (boot,):
+                return  # another process was first
+            connection.execute(
+                "INSERT INTO meta VALUES ('boot', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value", (boot,)
+            )
+            if known is None or lost_nothing:
+                return
+            connection.execute("UPDATE number_block SET next = min(last + 1, next + ?)", (SKIPPED_NUMBERS,))
+            ends = defaultdict(list)
+            for run_id, request_id, epoch in connection.execute(calls).fetchall():
+                ends[run_id].append((request_id, epoch, Event.LOSE, "", None, None, 0.0, None))
+            for run_id, of_run in ends.items():
+                self._end(connection, run_id, of_run)
+
+        if self._database.read(lambda connection: connection.execute(sql).fetchone()) != (boot,):
+            self._database.write(begin)
 
     def opens(self) -> bool:
         """Whether callers' requests can be accepted: the agent has brought a live run and numbers for it."""

@@ -67,12 +67,16 @@ class JournalDatabase:
 
     def __init__(self, path: Path, *, cluster: str) -> None:
         self.path = path
+        self.was_closed = not os.path.exists(f"{path}-wal")
+        """Whether nobody had the file open, and so all that had been committed was on the disk: whoever closes it last sees to that."""
         self._cluster = cluster
         self._lock, self._writing = threading.Lock(), threading.Lock()
         self._idle: list[Connection] = []
         self._file: tuple[int, int] | None = None
         _open_files.add(self)
         self._keep(self._take())
+        if self.was_closed:
+            self._sync_folder()
 
     def read(self, work: Callable[[Connection], T]) -> T:
         """Run `work` on the file as it is at one instant. Raises: StoreUnavailable, StoreError."""
@@ -112,6 +116,19 @@ class JournalDatabase:
             raise StoreUnavailable(f"the journal {self.path} cannot be written to its disk: {error.strerror or error}") from error
         finally:
             os.close(descriptor)
+
+    def _sync_folder(self) -> None:
+        """Wait until the write-ahead log's name is on the disk: without it the file would seem to have been closed."""
+        try:
+            descriptor = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise StoreUnavailable(
+                f"the folder of the journal {self.path} cannot be written to its disk: {error.strerror or error}"
+            ) from error
 
     def checkpoint(self) -> None:
         """Copy the write-ahead log back into the file as far as no reader needs it, so that the log is begun anew."""

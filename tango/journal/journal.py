@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from tango.boot import boot_id
 from tango.journal.callers import Callers
 from tango.journal.database import Connection, JournalDatabase
 from tango.journal.fleet import JournalFleet, _Known
@@ -28,7 +29,8 @@ WHERE l.owner = excluded.owner OR l.until_s < ?4
 
 
 class SqliteJournal(LcRequests, Callers, Intake, JournalFleet):
-    """The journal of `cluster` in the file `path`, made with its folder where it is missing; `wall_s` gives Unix time.
+    """The journal of `cluster` in the file `path`, made with its folder where it is missing; `wall_s` gives Unix time, `boot` names this
+    boot of the machine, by default as its kernel does.
 
     Raises: ConfigError for a file that is no journal of this cluster, or of another version; StoreUnavailable.
     """
@@ -44,6 +46,7 @@ class SqliteJournal(LcRequests, Callers, Intake, JournalFleet):
         call: CallSettings | None = None,
         journal: JournalSettings | None = None,
         wall_s: Callable[[], float] = time.time,
+        boot: str = "",
     ) -> None:
         database = JournalDatabase(path, cluster=cluster)
         JournalPart.__init__(self, database, cluster=cluster, lease=lease, lc=lc, store=store, wall_s=wall_s)
@@ -52,6 +55,7 @@ class SqliteJournal(LcRequests, Callers, Intake, JournalFleet):
         self._kept_events = (journal or JournalSettings()).kept_events
         self._known, self._reading = _Known(), threading.Lock()
         self._put = {}
+        self._begin_boot(boot or boot_id(), lost_nothing=database.was_closed)
 
     def hold(self, name: str, *, owner: str, ttl_s: float) -> bool:
         """Take or renew a lease for `ttl_s` seconds; False while another owner holds it."""
@@ -61,6 +65,10 @@ class SqliteJournal(LcRequests, Callers, Intake, JournalFleet):
             return connection.execute(_HOLD, (name, owner, now_s + ttl_s, now_s)).rowcount > 0
 
         return self._database.write(hold)
+
+    def wait_for_disk(self) -> None:
+        """Wait until everything that is committed is on the disk, with no lock held."""
+        self._database.sync()
 
     def close(self) -> None:
         """Close idle connections; the journal opens new ones if it is used again."""

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
+from tango.boot import boot_id as this_boot
 from tango.cgroups.groups import Group, Hierarchy, KnobRefused
 from tango.cgroups.knobs import Knob
 from tango.files import write_whole
@@ -26,8 +27,6 @@ REWRITES, REWRITES_WITHIN_S = 5, 60.0
 with a row of resizes writes two or three times; what goes on is another controller."""
 LIMITS = (Knob.CPU_QUOTA, Knob.MEMORY_MAX, Knob.MEMORY_HIGH)
 """Knobs of which the lowest on the way up counts."""
-BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-"""Names this boot of the kernel: after the next one the groups are others, even under the same paths."""
 
 
 @dataclass(slots=True)
@@ -72,7 +71,7 @@ class Ledger:
     def __init__(self, hierarchy: Hierarchy, path: Path, *, boot_id: str | None = None) -> None:
         self._hierarchy = hierarchy
         self._path = path
-        self._boot_id = _boot_id() if boot_id is None else boot_id
+        self._boot_id = this_boot() if boot_id is None else boot_id
         self._entries: dict[str, dict[Knob, Entry]] = {}
         """By group and knob."""
         self.taken_over = self._load()
@@ -230,7 +229,3 @@ def _release_order(back: tuple[WantedValue, bool]) -> tuple[int, bool, int, bool
     first = {Knob.CPU_IDLE: 0, Knob.CPU_WEIGHT: 1}.get(change.knob, 2)
     depth = change.group.path.count("/")
     return first, grows, depth if grows else -depth, change.knob is (Knob.CPU_BURST if grows else Knob.CPU_QUOTA)
-
-
-def _boot_id() -> str:
-    return BOOT_ID.read_text(encoding="utf-8").strip()

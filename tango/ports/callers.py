@@ -16,10 +16,16 @@ class CallerRequests(Protocol):
     def accept(self, requests: Sequence[CallerRequest]) -> list[Accepted]:
         """Give each its row, all in one transaction, in the open live run that the cluster knows; in the order of `requests`.
 
-        They are `released` from then on, and durable like everything in the journal. Raises: NotOpen while there is no live run that
-        accepts anything, or it has no numbers left for new requests; nothing is kept then. Nothing is kept either of a request under the
-        idempotency key of another one of its tenant that asks for something else (`Accepted.is_taken`).
+        They are `released` from then on. A killed process loses nothing of them, a loss of power may until `wait_for_disk`.
+
+        Raises: NotOpen while there is no live run that accepts anything, or it has no numbers left for new requests; nothing is kept
+        then. Nothing is kept either of a request under the idempotency key of another one of its tenant that asks for something else
+        (`Accepted.is_taken`).
         """
+        ...
+
+    def wait_for_disk(self) -> None:
+        """Wait until no loss of power can take what was accepted before this call."""
         ...
 
     def opens(self) -> bool:

@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 
 HASH_SEED = "PYTHONHASHSEED"
 
@@ -22,6 +23,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--digests", action="store_true", help="print a digest of all steps of each seed")
     parser.add_argument("--stop", action="store_true", help="stop at the first seed that fails")
     parser.add_argument("--plant", help="a bug to plant first (tests.chaos.mutations)")
+    parser.add_argument("--kinds", help="draw these kinds of faults alone, with commas between them; a part of what a seed replays")
     parser.add_argument("--within-s", type=float, default=float("inf"), help="begin no further seed after so many seconds")
     options = parser.parse_args(arguments)
     first, dots, last = options.seeds.partition("..")
@@ -31,15 +33,19 @@ def main(arguments: list[str]) -> int:
         from tests.chaos.mutations import plant
 
         plant(options.plant)
+    from tests.chaos.faults import KINDS
     from tests.chaos.report import Report
     from tests.chaos.seeds import run_seed
 
+    kinds = tuple(options.kinds.split(",")) if options.kinds else ()
+    if unknown := sorted(set(kinds) - set(KINDS)):
+        parser.error(f"no kind of fault: {', '.join(unknown)}; there are: {', '.join(KINDS)}")
     report, began_s = Report(), time.monotonic()
     if options.jobs == 1:
         for seed in seeds:
             if time.monotonic() - began_s > options.within_s:
                 break
-            result = run_seed(seed, verbose=options.verbose)
+            result = run_seed(seed, verbose=options.verbose, kinds=kinds)
             report.add(result, verbose=options.verbose)
             if options.digests:
                 print(f"digest of seed {seed}: {result.digest}")
@@ -47,7 +53,7 @@ def main(arguments: list[str]) -> int:
                 break
     else:
         with ProcessPoolExecutor(options.jobs) as pool:
-            for result in pool.map(run_seed, seeds, chunksize=4):
+            for result in pool.map(partial(run_seed, kinds=kinds), seeds, chunksize=4):
                 report.add(result, verbose=options.verbose)
                 if time.monotonic() - began_s > options.within_s or (options.stop and report.failed):
                     pool.shutdown(cancel_futures=True, wait=False)

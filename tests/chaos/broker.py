@@ -102,6 +102,13 @@ class Broker:
         for queue in self.queues.values():
             queue.clear()
 
+    def lose_power(self) -> None:
+        """What came last is not on its disk."""
+        for queue in self.queues.values():
+            kept = [message for message in queue if self.dice.random() < 0.5]
+            queue.clear()
+            queue.extend(kept)
+
     def _arrive(self, queue: str, message: Message) -> None:
         self.queues.setdefault(queue, deque()).append(message)
         self._pump(queue)

@@ -168,16 +168,25 @@ class Callers:
     def check(self, quiet_from_s: float) -> None:
         """At the end. `quiet_from_s`: from when on every caller is served."""
         checks, centre = self.world.checks, self.world.centre.state
+        whose: dict[RequestKey, Caller] = {}
         for caller in self.everyone:
             name = caller.body.decode()
+            # What a journal has not shipped is lost with it; of what has no key, and is waited for, the last moments with the power.
+            came_at_s = self.world.began_s + caller.at_s
+            is_lost = checks.has_lost(caller.cluster, told_at_s=came_at_s)
+            may_be_gone = is_lost or (caller.waits and not caller.key and checks.was_cut(caller.cluster, told_at_s=came_at_s))
             if not caller.outcome:
                 checks.fail(f"the request {name} (at {caller.at_s:.0f} s) has come to no end for him")
-            if len(set(caller.told)) > 1:
+            if len(set(caller.told)) > 1 and not is_lost:
                 checks.fail(f"the request {name} has the numbers {sorted(set(caller.told))}")
-            if not caller.is_repeatable and self.gateways.began[caller.body] > 1:
+            if not caller.is_repeatable and self.gateways.began[caller.body] > 1 and not is_lost:
                 checks.fail(f"the request {name} must not be repeated, and an instance began with it twice ({caller.told})")
             for key in set(caller.told):
+                if whose.setdefault(key, caller) is not caller:
+                    checks.fail(f"the requests {name} and {whose[key].body.decode()} both have the number {key}")
                 rows = list(centre.requests(key.run_id, [key.request_id]))
+                if not rows and may_be_gone:
+                    continue
                 if not rows:
                     checks.fail(f"the request {name} was accepted as {key}, and the centre has no such row")
                 elif rows[0].service != caller.service or rows[0].cluster != caller.cluster:

@@ -4,6 +4,7 @@ network and with faults, and with every change of a row told to the checks."""
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import Any
@@ -40,6 +41,7 @@ class WatchedRow(Row):
     """A row whose changes of state and epoch are told."""
 
     told: Callable[[Row, str, object, object], None]
+    added: Callable[[Row], None]
     is_kept = False
     """Whether it is a row of the store, and not a copy of one."""
 
@@ -72,6 +74,7 @@ class ClockedState(MemoryState):
 
     def add(self, row: Row) -> Row:
         """What comes into a live run is watched from the beginning."""
+        WatchedRow.added(row)
         return super().add(_watched(row))
 
 
@@ -133,6 +136,8 @@ class Centre:
             "readers": NoReaders(),
             "records": CancelledPods(state),
         }
+        self._not_awaited: deque[tuple[float, Callable[[], None]]] = deque()
+        """What undoes the transactions of the last moments that did not wait for the disk, with when they were committed."""
         self.ports = {name: Port(name, store, self) for name, store in self.stores.items()}
 
     def call(self, what: str, method: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
@@ -150,6 +155,8 @@ class Centre:
                 network.seen.add("store away")
                 raise StoreUnavailable(f"{what}: the store is away")
             self.calling = what
+            if what in NOT_AWAITED:
+                self._note_undo()
             try:
                 result = method(*args, **kwargs)
                 if self.repeats_until_s > timeline.now_s and self._dice.random() < 0.3 and what not in ONCE:
@@ -162,7 +169,31 @@ class Centre:
             raise StoreUnavailable(f"{what}: the answer was lost")
         return result
 
+    def _note_undo(self) -> None:
+        state, fleet, now_s = self.state, self.fleet, self.timeline.now_s
+        kept = dict(state.in_flight), dict(state.lc_waits), dict(fleet._nodes), dict(fleet._instances)
 
+        def undo() -> None:
+            state.in_flight, state.lc_waits, fleet._nodes, fleet._instances = kept
+
+        self._not_awaited.append((now_s, undo))
+        while self._not_awaited[0][0] < now_s - WRITTEN_WITHIN_S:
+            self._not_awaited.popleft()
+
+    def lose_power(self) -> None:
+        """What did not wait for the disk is as it was a moment ago, and some of it a little later."""
+        since_s = self.timeline.now_s - self._dice.uniform(0.0, WRITTEN_WITHIN_S)
+        lost = [undo for at_s, undo in self._not_awaited if at_s >= since_s]
+        if lost:
+            self.network.seen.add("observations lost")
+            lost[0]()
+        self._not_awaited.clear()
+
+
+NOT_AWAITED = frozenset({"shares.note_in_flight", "fleet.observe", "fleet.observe_all"})
+"""Methods whose transactions do not wait for the disk (`tango.store.database.NOT_AWAITED`)."""
+WRITTEN_WITHIN_S = 0.6
+"""Seconds within which they are there all the same: three times PostgreSQL's `wal_writer_delay`."""
 ONCE = frozenset({"runs.create_run"})
 """Methods that `tango.store` does not run again after a commit without an answer (`Database.run`, `once`)."""
 

@@ -6,11 +6,15 @@ None of it is written down anywhere in the production code; it is what `docs/gua
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tango.domain.lifecycle import IN_FLIGHT, LIVE, TERMINAL
+from greenlet import getcurrent
+
+from tango.domain.lifecycle import IN_FLIGHT, LIVE, TERMINAL, Event, Outcome
 from tango.domain.requests import RequestState
+from tango.domain.runs import ENDED
 from tango.domain.services import ServiceClass
 from tests.fakes.be_requests import MOST_JOB_ATTEMPTS
 
@@ -62,9 +66,19 @@ class Checks:
     successes: Counter[tuple[int, int, str]] = field(default_factory=Counter)
     states: dict[tuple[str, int, int], tuple[str, int]] = field(default_factory=dict)
     """By journal, run and request: state and epoch as of the last event there."""
+    before: dict[str, list[tuple[int, tuple[str, int, int], tuple[str, int] | None]]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
+    """By journal, of each event its number, the request, and what `states` had of it before."""
     seen_seq: dict[tuple[str, str], int] = field(default_factory=dict)
     lease_epochs: dict[str, tuple[int, str]] = field(default_factory=dict)
     journal_leases: dict[tuple[str, str], tuple[str, float]] = field(default_factory=dict)
+    lost_at_s: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    """By cluster, when its journal was lost."""
+    cut_at_s: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    """By cluster, when the end of its journal was."""
+    settling: dict[object, dict[tuple[int, int], set[int]]] = field(default_factory=dict)
+    """By greenlet, the epochs whose ends it is telling a journal just now."""
     attempts_seen: int = 0
     ended_epochs: set[tuple[int, int, int]] = field(default_factory=set)
     checked: int = 0
@@ -85,7 +99,7 @@ class Checks:
             if value != before + 1 and calling not in OF_JOURNALS:
                 self.fail(f"{what}: its epoch went from {before} to {value} by {calling}")
             return
-        if before in TERMINAL:
+        if before in TERMINAL or self.world.centre.state.runs[row.run_id].info.status in ENDED:
             self.fail(f"{what}: {before} became {value} by {calling}")
         is_lc = row.service_class is ServiceClass.LC
         if is_lc and self.world.centre.state.shares[row.run_id, row.cluster].opened and calling not in OF_JOURNALS:
@@ -130,10 +144,103 @@ class Checks:
                 self.fail(f"journal of {cluster}: event {seq} follows event {last}")
             last = seq
             if request_id is not None:
+                key = cluster, run_id, request_id
+                self.before[cluster].append((seq, key, self.states.get(key)))
                 self._journal_event(cluster, run_id, request_id, state, epoch, reason)
                 if attempt > self.world.settings.lease.max_attempts:
                     self.fail(f"request {run_id}/{request_id} in the journal of {cluster} has begun attempt {attempt}")
         self.seen_seq[cluster, identity] = last
+
+    def settled_in(self, cluster: str, settle: Callable[[Sequence[Outcome]], int], outcomes: Sequence[Outcome]) -> int:
+        """Let a journal be told how attempts ended: none ends but by its own end, and what has succeeded in time counts."""
+        epochs = defaultdict[tuple[int, int], set[int]](set)
+        for o in outcomes:
+            epochs[o.run_id, o.request_id].add(o.epoch)
+        in_flight = [o for o in outcomes if o.event is Event.SUCCEED and self._is_in_flight(cluster, o)]
+        self.settling[getcurrent()] = epochs
+        try:
+            ended = settle(outcomes)
+        finally:
+            del self.settling[getcurrent()]
+        for o in in_flight:
+            if self._is_in_flight(cluster, o):
+                self.fail(f"request {o.run_id}/{o.request_id} in the journal of {cluster} has succeeded, which changed nothing")
+        return ended
+
+    def _is_in_flight(self, cluster: str, o: Outcome) -> bool:
+        state, epoch = self.states.get((cluster, o.run_id, o.request_id), ("", 0))
+        return state in ("dispatched", "running") and epoch == o.epoch
+
+    def settled_at_centre(self, settle: Callable[..., int]) -> Callable[..., int]:
+        """The same of BE at the centre."""
+
+        def settled(outcomes: Sequence[Outcome], **of: Any) -> int:
+            rows = [
+                (row, o.epoch)
+                for o in outcomes
+                if o.event is Event.SUCCEED
+                for row in self.world.centre.state.requests(o.run_id, [o.request_id])
+                if row.epoch == o.epoch and row.state in IN_FLIGHT
+            ]
+            ended = settle(outcomes, **of)
+            for row, epoch in rows:
+                if row.state in IN_FLIGHT and row.epoch == epoch:
+                    self.fail(f"request {row.run_id}/{row.request_id} at the centre has succeeded, which changed nothing")
+            return ended
+
+        return settled
+
+    def row_added(self, row: Any) -> None:
+        """A request came into a run at the centre."""
+        if self.world.centre.state.runs[row.run_id].info.status in ENDED:
+            self.fail(f"request {row.run_id}/{row.request_id} came into a run that has ended")
+
+    def journal_cut(self, cluster: str, connection: Any) -> int:
+        """A journal has lost its end: what was seen there has not happened. Gives how many events that were.
+
+        The centre must know of none of them.
+        """
+        made = dict(connection.execute("SELECT name, value FROM meta WHERE name IN ('identity', 'sequence')"))
+        identity, last = str(made["identity"]), made["sequence"]
+        self.cut_at_s[cluster].append(self.world.timeline.now_s)
+        shipped = self.world.centre.state.positions.get((cluster, identity), (0, 0.0))[0]
+        if shipped > last:
+            self.fail(f"journal of {cluster}: the centre has {shipped} events of it, and it has {last} after a loss of power")
+        lost, events = 0, self.before[cluster]
+        while events and events[-1][0] > last:
+            _, key, before = events.pop()
+            if self.states[key][0] == "succeeded":
+                self.successes[key[1], key[2], f"the journal of {cluster}"] -= 1
+            if before is None:
+                del self.states[key]
+            else:
+                self.states[key] = before
+            lost += 1
+        self.seen_seq[cluster, identity] = last
+        self._no_leases(cluster)
+        return lost
+
+    def journal_lost(self, cluster: str) -> None:
+        """A journal is gone, and the next one begins with what the centre has."""
+        self.lost_at_s[cluster].append(self.world.timeline.now_s)
+        self.before[cluster].clear()
+        for key in [key for key in self.states if key[0] == cluster]:
+            del self.states[key]
+        for of in [of for of in self.successes if of[2] == f"the journal of {cluster}"]:
+            del self.successes[of]
+        self._no_leases(cluster)
+
+    def _no_leases(self, cluster: str) -> None:
+        for of in [of for of in self.journal_leases if of[0] == cluster]:
+            del self.journal_leases[of]
+
+    def has_lost(self, cluster: str, *, told_at_s: float) -> bool:
+        """Whether the journal was lost after somebody was told something of it."""
+        return any(at_s >= told_at_s for at_s in self.lost_at_s[cluster])
+
+    def was_cut(self, cluster: str, *, told_at_s: float) -> bool:
+        """Whether its end was."""
+        return any(at_s >= told_at_s for at_s in self.cut_at_s[cluster])
 
     def journal_held(self, cluster: str, connection: Any) -> None:
         """A lease of a journal was taken or renewed."""
@@ -154,6 +261,11 @@ class Checks:
             self.transitions["lc of a caller accepted→released"] += 1
             return
         before, before_epoch = self.states.get((cluster, run_id, request_id), ("released", 0))
+        told = self.settling.get(getcurrent())
+        if told is not None and epoch not in told.get((run_id, request_id), ()):
+            self.fail(f"{what}: an end of epoch {told.get((run_id, request_id))} has ended epoch {epoch}")
+        if self.lost_at_s[cluster] and (cluster, run_id, request_id) not in self.states:
+            before_epoch = epoch - ((before, state) in GIVES_OUT)  # it was taken as the centre had it
         if before in ("succeeded", "failed", "shed", "cancelled"):
             self.fail(f"{what}: {before} became {state}")
         # A release makes no event; what is waiting may be either.
@@ -266,6 +378,9 @@ class Checks:
                 labels = stored.item["metadata"].get("labels") or {}
                 if labels.get("tango/class") == "be":
                     self.fail(f"pod {key[1]} is left over in {cluster} ({stored.item['status'].get('phase')})")
+        for cluster, found in self.world.centre.state.in_flight.items():
+            if found:
+                self.fail(f"the centre takes {found} for in flight of {cluster} long after all is over")
         for cluster, rows in self.world.journal_rows().items():
             if rows:
                 self.fail(f"the journal of {cluster} still has {len(rows)} requests: {sorted(rows)[:5]}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tests.chaos.network import CENTRE
@@ -12,6 +12,8 @@ from tests.chaos.world import HEALED_AT_S, World
 
 LEAST, MOST = 5, 12
 """Faults of one world."""
+FEW = 4
+"""Kinds of faults in a world that has few."""
 FIRST_AT_S = 12.0
 """Before it nothing goes wrong, so that something is under way."""
 
@@ -26,13 +28,20 @@ class Fault:
     strike: Callable[[], None]
 
 
-def drawn(world: World, dice: random.Random) -> list[Fault]:
-    """The faults of a world, in order of time; all of them are over at `HEALED_AT_S`."""
+def drawn(world: World, dice: random.Random, kinds: Sequence[str] = ()) -> list[Fault]:
+    """The faults of a world, in order of time; all of them are over at `HEALED_AT_S`.
+
+    Every second world has only a few kinds, and more often each: what takes two faults of one kind is rare among all of them
+    (Groce et al., Swarm Testing, ISSTA 2012).
+    """
     found = []
+    of = sorted(kinds or KINDS)
+    if not kinds and dice.random() < 0.5:
+        of = dice.sample(of, FEW)
     for _ in range(dice.randint(LEAST, MOST)):
         at_s = dice.uniform(FIRST_AT_S, HEALED_AT_S - 100.0)
         most_s = HEALED_AT_S - at_s
-        kind = dice.choice(sorted(KINDS))
+        kind = dice.choice(of)
         words, strike = KINDS[kind](world, dice, most_s)
         found.append(Fault(at_s, kind, words, strike))
     return sorted(found, key=lambda fault: fault.at_s)
@@ -74,6 +83,18 @@ def _crash(world: World, dice: random.Random, most_s: float) -> Made:
 
     world.will_restart(process, down_s)
     return f"{process.name} is killed {'after' if after else 'before'} step {steps}, for {down_s:.1f} s", strike
+
+
+def _crash_amid_calls(world: World, dice: random.Random, most_s: float) -> Made:
+    calls, steps = dice.randint(1, 6), dice.randint(0, 3)
+
+    def killed(process: Process) -> None:
+        process.killed_at_step, process.kills_after = steps, False
+
+    def strike() -> None:
+        world.gateways.kills_at_calls += [("", killed)] * calls
+
+    return f"workers are killed {steps} steps after they have sent a caller's call, {calls} times", strike
 
 
 def _crash_of_machine(world: World, dice: random.Random, most_s: float) -> Made:
@@ -240,6 +261,32 @@ def _node_hangs(world: World, dice: random.Random, most_s: float) -> Made:
     return f"node {cluster}/{node} hangs for {for_s:.1f} s", strike
 
 
+def _power_lost(world: World, dice: random.Random, most_s: float) -> Made:
+    site, down_s = dice.choice([CENTRE, *[c.name for c in world.fleet.clusters] * 2]), min(most_s, dice.uniform(1.0, 30.0))
+    if site == CENTRE:
+        return f"the power of {site} is lost for {down_s:.1f} s", lambda: world.lose_power(site, down_s)
+    world.disks[site].losses += 1
+    after_s = dice.uniform(0.0, 0.2) if dice.random() < 0.5 else None
+
+    def at_a_call(_: Process) -> None:
+        world.timeline.at(world.timeline.now_s + (after_s or 0.0), lambda: world.lose_power(site, down_s))
+
+    def strike() -> None:
+        if after_s is None:
+            world.lose_power(site, down_s)
+        else:
+            world.gateways.kills_at_calls.append((site, at_a_call))
+
+    words = "" if after_s is None else f", {after_s:.2f} s after the next call of a caller"
+    return f"the power of {site} is lost for {down_s:.1f} s{words}", strike
+
+
+def _journal_lost(world: World, dice: random.Random, most_s: float) -> Made:
+    cluster, falls, down_s = _cluster(world, dice), dice.random() < 0.6, min(most_s, dice.uniform(1.0, 30.0))
+    words = f"its processes fall for {down_s:.1f} s" if falls else "its processes go on"
+    return f"the journal of {cluster} is lost, {words}", lambda: world.lose_journal(cluster, down_s if falls else None)
+
+
 def _evicted(world: World, dice: random.Random, most_s: float) -> Made:
     cluster, share = _cluster(world, dice), dice.uniform(0.2, 1.0)
 
@@ -259,7 +306,10 @@ def _cancelled(world: World, dice: random.Random, most_s: float) -> Made:
 
 KINDS: dict[str, Callable[[World, random.Random, float], Made]] = {
     "crash": _crash,
+    "crash amid calls": _crash_amid_calls,
     "crash of a machine": _crash_of_machine,
+    "power lost": _power_lost,
+    "journal lost": _journal_lost,
     "pause": _freeze,
     "cut line": _cut,
     "slow line": _slow,

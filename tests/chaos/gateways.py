@@ -71,8 +71,21 @@ class Gateways:
     at: dict[str, GatewayLife] = field(default_factory=dict)
     """By cluster."""
     breaks: float = BREAKS
+    kills_at_calls: list[tuple[str, Callable[[Process], None]]] = field(default_factory=list)
+    """What is to become of the worker process that sends the next call of a caller, and of the one after it; of a cluster, or of any ("").
+    """
     began: Counter[bytes] = field(default_factory=Counter)
     """How often an instance has begun with a call, by its body: what one caller sends is unlike what any other does."""
+
+    def sent(self, cluster: str) -> None:
+        """The running process has sent a caller's call to an instance."""
+        process = self.timeline.current
+        assert process is not None
+        for of in self.kills_at_calls:
+            if of[0] in ("", cluster):
+                self.kills_at_calls.remove(of)
+                of[1](process)
+                return
 
     def run(self, cluster: str, journal: SqliteJournal, publisher: Publisher, settings: Settings) -> None:
         """Be the gateway of a cluster, in the process that runs, for ever."""
@@ -163,6 +176,7 @@ class SimulatedServiceCalls:
                     await asyncio.sleep(kubelets.hangs[instance.node] - timeline.now_s)
                 began_s = timeline.now_s
                 self._gateways.began[called.call.body] += 1
+                self._gateways.sent(self._cluster)
                 await asyncio.sleep(work.cpu_work_s * self._dice.uniform(0.5, 2.0))
                 if instance.uid not in kubelets.running or self._dice.random() < self._gateways.breaks:
                     raise failed(Reason.INSTANCE_UNREACHABLE, f"instance {instance.pod} went away")

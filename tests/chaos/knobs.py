@@ -62,7 +62,7 @@ def drawn_settings(dice: random.Random) -> Settings:
             start_here=dice.random() < 0.7,
             keep_late=dice.random() < 0.8,
         ),
-        lease=replace(s.lease, max_attempts=dice.choice((3, 6, 12))),
+        lease=replace(s.lease, max_attempts=dice.choice((2, 3, 6, 12))),
         outlier=replace(s.outlier, look_every_s=stretched(s.outlier.look_every_s)),
         be=replace(s.be, tick_s=stretched(s.be.tick_s, 20.0)),
         sharing=replace(s.sharing, tick_s=stretched(s.sharing.tick_s, 6.0), min_samples=2, window_s=20.0),

@@ -89,21 +89,21 @@ MUTATIONS = [
             "running = [(*key, started_s) for key, started_s in self._started.items() if key in given_up and key not in blind]",
         ),
         (
-            "lease-never-over",
+            "dispatched-for-ever",
             "tango.journal.attempts",
-            "AND NOT EXISTS (SELECT 1 FROM process p WHERE p.owner = r.owner AND p.until_s >= ?1))",
-            "AND NOT EXISTS (SELECT 1 FROM process p WHERE p.owner = r.owner AND p.until_s >= ?1 - 900))",
+            "AND (r.lease_until_s < ?1\n",
+            "AND (r.lease_until_s < ?1 - 900.0\n",
         ),
     ),
     *_mutations(
         "epochs",
         ("end-any-epoch", "tango.journal.attempts", "if row is None or row[2] != epoch:", "if row is None:"),
-        ("dispatch-any-epoch", "tango.journal.lc_requests", "if row is None or row[2] != read_epoch:", "if row is None:"),
+        ("first-epoch-on-pods", "tango.kube.manifests", "pod_marks.EPOCH: str(p.epoch),", "pod_marks.EPOCH: str(min(p.epoch, 1)),"),
         (
-            "claim-any-epoch",
-            "tango.journal.lc_requests",
-            "if step is None or (request_id, epoch) not in named:",
-            "if step is None:",
+            "result-of-the-next-epoch",
+            "tango.control.execute_lc",
+            "            epoch=work.epoch,\n            event=event,",
+            "            epoch=work.epoch + 1,\n            event=event,",
         ),
         (
             "epoch-stays",
@@ -134,12 +134,6 @@ MUTATIONS = [
             "            if key not in wanted and key[2] > 9:\n",
         ),
         (
-            "conflict-is-failure",
-            "tango.kube.cluster_calls",
-            'if not manifest["metadata"]["labels"].items() <= labels.items() or "deletionTimestamp" in pod["metadata"]:',
-            'if manifest["metadata"]["labels"].items() <= labels.items() or "deletionTimestamp" in pod["metadata"]:',
-        ),
-        (
             "unbound-renewed",
             "tango.control.cluster_agent",
             '                or not pod["spec"].get("nodeName")\n',
@@ -153,20 +147,6 @@ MUTATIONS = [
             "tango.control.centre_line",
             "            position = self._shares.apply(shipment)\n",
             "            self._journal.shipped(shipment.last)\n            position = self._shares.apply(shipment)\n",
-        ),
-        (
-            "handed-before-taken",
-            "tango.control.centre_line",
-            "            self._journal.take(run.run_id, rows, up_to=taken_to)\n"
-            "            self._shares.handed(run.run_id, self._cluster, up_to=taken_to, complete=is_whole)\n",
-            "            self._shares.handed(run.run_id, self._cluster, up_to=taken_to, complete=is_whole)\n"
-            "            self._journal.take(run.run_id, rows, up_to=taken_to)\n",
-        ),
-        (
-            "one-event-too-many",
-            "tango.journal.shipping",
-            "DELETE FROM event WHERE seq <= ?",
-            "DELETE FROM event WHERE seq <= ? + 1",
         ),
         (
             "first-state-told",
@@ -219,6 +199,39 @@ MUTATIONS = [
             "tango.domain.jobs",
             "again = self.is_own_fault and retries_left > 0 and",
             "again = self.is_own_fault and retries_left > -1 and",
+        ),
+    ),
+    *_mutations(
+        "losses of power and disks",
+        (
+            "shipped-before-the-disk",
+            "tango.journal.shipping",
+            "        self._database.sync()\n        return _collapsed(",
+            "        return _collapsed(",
+        ),
+        (
+            "told-before-the-disk",
+            "tango.gateway.intake",
+            "return self.waiting is None or bool(self.request.key)",
+            "return False",
+        ),
+        (
+            "numbers-given-again",
+            "tango.journal.callers",
+            "UPDATE number_block SET next = min(last + 1, next + ?)",
+            "UPDATE number_block SET next = min(last + 1, next + 0 * ?)",
+        ),
+        (
+            "called-again-after-power",
+            "tango.journal.callers",
+            "tenant IS NOT NULL AND NOT is_repeatable",
+            "tenant IS NULL AND NOT is_repeatable",
+        ),
+        (
+            "lost-journal-not-noticed",
+            "tango.control.centre_line",
+            "self._told is not None and not {run.run_id",
+            "self._told is None and not {run.run_id",
         ),
     ),
     *_mutations(
@@ -290,6 +303,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.mutations", description=__doc__)
     parser.add_argument("--seeds", type=int, default=500, help="seeds for each bug at the most")
     parser.add_argument("--only", help="one bug, or one kind")
+    parser.add_argument("--kinds", help="kinds of faults that are drawn, with commas between them; else all")
     parser.add_argument("--within-s", type=float, default=float("inf"), help="begin no further bug after so many seconds")
     options = parser.parse_args(arguments)
     missed, began_s = 0, time.monotonic()
@@ -299,6 +313,8 @@ def main(arguments: list[str]) -> int:
         if time.monotonic() - began_s > options.within_s:
             break
         command = [sys.executable, "-m", "tests.chaos", "--seeds", f"0..{options.seeds}", "--stop", "--plant", mutation.name]
+        if options.kinds:
+            command += ["--kinds", options.kinds]
         done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONHASHSEED": "0"}, check=False)
         failed = [line for line in done.stdout.splitlines() if "FAILED" in line]
         missed += not failed

@@ -7,6 +7,7 @@ import random
 import sys
 import traceback
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,8 +66,8 @@ class Log:
 LOG = Log()
 
 
-def run_seed(seed: int, *, load: Load | None = None, verbose: bool = False) -> Result:
-    """Run one world to its end, or to what fails first."""
+def run_seed(seed: int, *, load: Load | None = None, verbose: bool = False, kinds: Sequence[str] = ()) -> Result:
+    """Run one world to its end, or to what fails first. Faults of these kinds alone are drawn; none named: of all."""
     structlog.configure(processors=[LOG], wrapper_class=structlog.make_filtering_bound_logger(40), cache_logger_on_first_use=False)
     LOG.defects = []
     result = Result(seed)
@@ -74,10 +75,12 @@ def run_seed(seed: int, *, load: Load | None = None, verbose: bool = False) -> R
     timeline = Timeline(seed)
     # Collected at its end and not in between: what a collection closes of one world must not happen within another.
     gc.disable()
+    if not gc.get_freeze_count():
+        gc.freeze()  # what is there before the first world is not looked through after each
     with drawn_constants(random.Random(f"constants {seed}")), standing_in(timeline, seed):
         world = World(seed, drawn_settings(random.Random(f"knobs {seed}")), timeline, load or Load())
         try:
-            _drive(world, dice, result, verbose)
+            _drive(world, dice, result, verbose, kinds)
         except (Exception, Stuck) as error:
             result.failure = f"{type(error).__name__}: {error}"
             result.trace = traceback.format_exc()
@@ -99,9 +102,9 @@ def run_seed(seed: int, *, load: Load | None = None, verbose: bool = False) -> R
     return result
 
 
-def _drive(world: World, dice: random.Random, result: Result, verbose: bool) -> None:
+def _drive(world: World, dice: random.Random, result: Result, verbose: bool, kinds: Sequence[str]) -> None:
     timeline = world.timeline
-    planned = faults.drawn(world, dice)
+    planned = faults.drawn(world, dice, kinds)
     if dice.random() < 0.125:
         at_s = dice.uniform(60.0, HEALED_AT_S - 100.0)
         planned.append(faults.Fault(at_s, "run cancelled", "the run is cancelled", world.cancel))

@@ -36,6 +36,8 @@ class Machine:
     name: str
     skew_s: float = 0.0
     """How far its wall clock is ahead."""
+    boots: int = 0
+    """How often its power was lost."""
 
 
 @dataclass(slots=True, eq=False)

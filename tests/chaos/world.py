@@ -34,6 +34,7 @@ from tests.chaos.callers import Callers
 from tests.chaos.centre import Centre, ClockedState, Here, WatchedRow
 from tests.chaos.checks import Checks
 from tests.chaos.cluster import ApiServer, Client, Kubelets
+from tests.chaos.disks import Disk
 from tests.chaos.gateways import Gateways, SimulatedServiceCalls
 from tests.chaos.host import Loop
 from tests.chaos.instances import SimulatedCalls
@@ -52,6 +53,8 @@ RELEASED_BY_S = 440.0
 """By then all requests are due. So some come long after all is well, and must be served as if nothing had ever been wrong."""
 CHECK_EVERY_S = 10.0
 """Seconds between two looks at everything at once."""
+TAKEN_ANEW_S = 30.0
+"""Seconds after all is well within which a journal that has lost something has its requests again."""
 WORKERS = 2
 """Worker processes of each cluster."""
 
@@ -136,9 +139,14 @@ class World:
         self.centre = Centre(timeline, self.network, settings, random.Random(f"centre {seed}"))
         self.machines = {name: Machine(name) for name in (CENTRE, *(c.name for c in FLEET.clusters))}
         self.checks = Checks(self)
-        WatchedRow.told = self.checks.row_changed
+        WatchedRow.told, WatchedRow.added = self.checks.row_changed, self.checks.row_added
+        requests = self.centre.stores["requests"]
+        requests.settle = self.checks.settled_at_centre(requests.settle)
         self.folder = Path(tempfile.mkdtemp(prefix="tango-chaos-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
         self._observers: dict[str, sqlite3.Connection] = {}
+        self.disks = {c.name: Disk(self.folder / f"{c.name}.db", random.Random(f"disk {c.name} {seed}")) for c in FLEET.clusters}
+        self._taken_anew_by_s: dict[str, float] = {}
+        """Clusters whose journal has lost something, with when the centre's requests are there again at the latest."""
         self.journals_away: dict[str, float] = {}
         """Clusters whose journal's disk is full, until when."""
         self.servers = {c.name: ApiServer(c, timeline, self.network) for c in FLEET.clusters}
@@ -182,7 +190,7 @@ class World:
         for connection in self._observers.values():
             connection.close()
         shutil.rmtree(self.folder, ignore_errors=True)
-        del WatchedRow.told, ClockedState.timeline
+        del WatchedRow.told, WatchedRow.added, ClockedState.timeline
 
     # ---- processes -----------------------------------------------------------------------------------------------------
 
@@ -221,6 +229,7 @@ class World:
         self.centre.away_until_s = self.centre.repeats_until_s = 0.0
         self.journals_away.clear()
         self.gateways.breaks = 0.0
+        self.gateways.kills_at_calls.clear()
         for server in self.servers.values():
             server.down_until_s = server.throttles_until_s = server.lags_until_s = 0.0
         for broker in self.brokers.values():
@@ -242,7 +251,9 @@ class World:
             store=settings.store,
             call=settings.call,
             wall_s=self.timeline.wall_s,
+            boot=f"{cluster} {self.machines[cluster].boots}",
         )
+        disk = self.disks[cluster]
         database: Any = journal._database
         read, write, timeline, away = database.read, database.write, self.timeline, self.journals_away
 
@@ -254,12 +265,23 @@ class World:
                         raise StoreUnavailable(f"the disk of the journal of {cluster} is full")
                     result = real(work)
                     if kind == "write":
-                        self.checks.journal_written(cluster, self._observer(cluster))
+                        observer = self._observer(cluster)
+                        self.checks.journal_written(cluster, observer)
+                        disk.written(observer)
                 return result
 
             return call
 
+        def synced(real: Callable[[], None]) -> Callable[[], None]:
+            def call() -> None:
+                with timeline.step(f"sync journal of {cluster}", 0.01):
+                    real()
+                    disk.synced(lambda: self._observer(cluster))
+
+            return call
+
         database.read, database.write = stepped("read", read), stepped("write", write)
+        database.sync, database.checkpoint = synced(database.sync), synced(database.checkpoint)
         hold: Any = journal.hold
 
         def held(name: str, **of: Any) -> bool:
@@ -268,7 +290,43 @@ class World:
             return holds
 
         journal.hold = held  # type: ignore[method-assign]
+        settle = journal.settle
+        journal.settle = lambda outcomes: self.checks.settled_in(cluster, settle, outcomes)  # type: ignore[method-assign]
         return journal
+
+    def lose_power(self, site: str, down_s: float) -> None:
+        """A machine falls at once, and with it what its disks have not written."""
+        for process in self.processes.values():
+            if process.machine.name == site and process.alive:
+                process.kill()
+                self.restart(process, down_s + self.dice.uniform(0.0, 2.0))
+        self.machines[site].boots += 1
+        self.brokers[site].lose_power()
+        self.network.seen.add("power lost")
+        if site == CENTRE:
+            self.centre.lose_power()
+            return
+        self._forget_observer(site)
+        self.disks[site].lose_power()
+        lost = self.checks.journal_cut(site, self._observer(site)) if self.disks[site].path.exists() else 0
+        if lost:
+            self.network.seen.add("end of a journal lost")
+
+    def lose_journal(self, cluster: str, down_s: float | None) -> None:
+        """The disk of a journal is gone; the processes that use it fall with it for so long, or find another one in its place."""
+        for process in self.processes.values():
+            if down_s is not None and process.machine.name == cluster and process.alive:
+                process.kill()
+                self.restart(process, down_s + self.dice.uniform(0.0, 2.0))
+        self.network.seen.add("journal lost")
+        self._forget_observer(cluster)
+        self.disks[cluster].vanish()
+        self.checks.journal_lost(cluster)
+
+    def _forget_observer(self, cluster: str) -> None:
+        self._taken_anew_by_s[cluster] = self.healed_at_s + TAKEN_ANEW_S
+        if cluster in self._observers:
+            self._observers.pop(cluster).close()
 
     def _observer(self, cluster: str) -> sqlite3.Connection:
         found = self._observers.get(cluster)
@@ -458,8 +516,8 @@ class World:
         return found
 
     def may_be_between(self, row: Any) -> bool:
-        """Whether a request that was handed over may be in no journal just now."""
-        return False
+        """Whether a request that was handed over may be in no journal just now: one that has lost it takes it once more."""
+        return self.timeline.now_s < self._taken_anew_by_s.get(row.cluster, 0.0)
 
     def be_requeued(self, row: Any) -> None:
         """A BE request went back to wait; its attempt says why."""

@@ -39,6 +39,9 @@ class MemoryCallers:
         self.is_open, self.is_away = True, False
         self.together: list[int] = []
         """How many requests each transaction accepted."""
+        self.is_disk_broken = False
+        self.on_disk = 0
+        """How many rows there were when the disk was last waited for."""
 
     # ---- what callers bring
 
@@ -49,6 +52,13 @@ class MemoryCallers:
                 raise NotOpen("no live run is open")
             self.together.append(len(requests))
             return [self._accepted(request) for request in requests]
+
+    def wait_for_disk(self) -> None:
+        """Counted, with how many rows there were."""
+        with self._here():
+            if self.is_disk_broken:
+                raise StoreUnavailable("the journal cannot be written to its disk")
+            self.on_disk = len(self._rows)
 
     def opens(self) -> bool:
         """As `is_open` has it."""

@@ -230,9 +230,9 @@ class MemoryFleetStore:
         since_s = self._state.now_s() - window_s
         found: dict[tuple[str, NodeKey], list[float]] = defaultdict(list)
         for a in self._state.attempts:
-            if a.service_class is ServiceClass.LC and a.latency_s is not None and a.node and a.ended_at_s > since_s:
+            if a.ended_at_s > since_s and a.service_class is ServiceClass.LC and a.latency_s is not None and a.node:
                 found[a.service, NodeKey(a.cluster, a.node)].append(a.latency_s * self._state.runs[a.run_id].info.speed * 1000)
-        return {where: (float(np.quantile(tail, quantile)), len(tail)) for where, tail in found.items()}
+        return {where: (_quantile(sorted(tail), quantile), len(tail)) for where, tail in found.items()}
 
     def awaited(self) -> list[AwaitedInstances]:
         """As observed."""
@@ -325,3 +325,11 @@ class MemoryFleetStore:
             ),
             pending_be=rows.by_cluster(pending),
         )
+
+
+def _quantile(ascending: Sequence[float], quantile: float) -> float:
+    """With linear interpolation, as `percentile_cont` has it; of a dozen values NumPy takes a hundred times as long."""
+    place = quantile * (len(ascending) - 1)
+    below = min(int(place), len(ascending) - 1)
+    above = min(below + 1, len(ascending) - 1)
+    return ascending[below] + (place - below) * (ascending[above] - ascending[below])

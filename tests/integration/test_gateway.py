@@ -840,6 +840,31 @@ async def test_who_does_not_wait_finds_state_and_answer_later(tmp_path: Path) ->
         assert (answer[0], answer[1]["X-Made"], answer[2]) == (201, "yes", b"made")
 
 
+@pytest.mark.parametrize(
+    ("headers", "is_kept"), [({"Prefer": "respond-async"}, True), ({"Tango-Key": "k1"}, True), ({}, False)], ids=str
+)
+async def test_who_may_come_back_for_his_request_is_told_of_it_once_it_is_on_the_disk(
+    tmp_path: Path, headers: dict[str, str], is_kept: bool
+) -> None:
+    """By nothing but its number, or by a key. Whoever waits for his answer does not wait for the disk."""
+    async with gateway_rig(tmp_path, lambda _: Served(parts=[b"done"])) as rig:
+        status, _, _ = await rig.call("POST", "/s/web/", headers={**SLOW, **headers}, data=b"x")
+
+        assert status < 300
+        assert rig.journal.on_disk == int(is_kept)
+
+
+async def test_what_cannot_be_brought_to_the_disk_is_not_accepted(tmp_path: Path) -> None:
+    """503, and nothing of it is served; under a key it may be sent again."""
+    async with gateway_rig(tmp_path, lambda _: Served(parts=[b"done"])) as rig:
+        rig.journal.is_disk_broken = True
+        status, word, _ = await rig.problem("POST", "/s/web/", headers={"Prefer": "respond-async"}, data=b"x")
+        await eventually(lambda: rig.state(FIRST)[0] == "cancelled")
+
+        assert (status, word) == (503, "journal-away")
+        assert rig.served == []
+
+
 async def test_an_answer_that_is_not_there_yet_or_never_will_be_is_told_apart(tmp_path: Path) -> None:
     """202 with a time to ask again, or the problem in which the request ended."""
     async with gateway_rig(tmp_path, lambda _: None) as rig:

@@ -24,6 +24,7 @@ from tango.domain.plans import LcPlan
 from tango.domain.requests import CalledArrivals, LcWork, Reason, RequestState
 from tango.domain.runs import LiveUse, RunInfo, RunStatus
 from tango.errors import NotOpen, StoreUnavailable
+from tango.journal.callers import SKIPPED_NUMBERS
 from tango.journal.journal import SqliteJournal
 from tango.journal.schema import FORMAT, SCHEMA, UPGRADES
 from tango.ports.requests import StartHere
@@ -122,12 +123,18 @@ class Edge:
         )
 
 
-def edge_of(database: Database, folder: Path, wall: Wall) -> Edge:
+def edge_of(database: Database, folder: Path, wall: Wall, *, boot: str = "") -> Edge:
     """The processes of c1, with the journal in this folder."""
     runs = PostgresRunStore(database)
     live = PostgresLiveRuns(database, delete=runs.delete)
     journal = SqliteJournal(
-        folder / "c1.db", cluster="c1", lease=LeaseSettings(), lc=LcSettings(), store=StoreSettings(), wall_s=wall
+        folder / "c1.db",
+        cluster="c1",
+        lease=LeaseSettings(),
+        lc=LcSettings(),
+        store=StoreSettings(),
+        wall_s=wall,
+        boot=boot,
     )
     journal.publish(published(FLEET))
     shares, seconds = PostgresShareStore(database), itertools.count()
@@ -479,6 +486,52 @@ def test_conservation_holds_over_both_sides_wherever_the_line_is_cut(edge: Edge)
     states = {key.request_id: str(s.state) for key, s in edge.journal.standings(accepted).items()}
     assert {row[0]: row[1] for row in edge.at_the_centre()} == states
     assert edge.runs.counts(run.run_id).accepted == len(accepted)
+
+
+def test_after_a_loss_of_power_no_number_is_another_request_s_and_no_call_runs_twice(edge: Edge, tmp_path: Path) -> None:
+    """Requests of the last moments are gone with numbers that their callers know, and with whether a call was sent."""
+    edge.opened()
+    once, repeatable = [a.key for a in edge.journal.accept([asked(POST), asked(GET)])]
+
+    after = edge_of(edge.database, tmp_path, edge.wall, boot="the next one")  # nobody has closed the file
+    (new,) = [a.key for a in after.journal.accept([asked()])]
+
+    found = after.journal.standings([once, repeatable])
+    assert new.request_id > repeatable.request_id + SKIPPED_NUMBERS
+    assert [(str(found[key].state), found[key].reason) for key in (once, repeatable)] == [
+        ("failed", "journal-lost"),
+        ("released", ""),
+    ]
+
+
+def test_after_a_boot_a_journal_that_had_been_closed_goes_on_as_it_was(edge: Edge, tmp_path: Path) -> None:
+    """Whoever closes it last has all of it on the disk."""
+    edge.opened()
+    (once,) = [a.key for a in edge.journal.accept([asked(POST)])]
+    edge.journal.close()
+
+    after = edge_of(edge.database, tmp_path, edge.wall, boot="the next one")
+    (new,) = [a.key for a in after.journal.accept([asked()])]
+
+    assert new.request_id == once.request_id + 1
+    assert str(after.journal.standings([once])[once].state) == "released"
+
+
+def test_requests_that_are_lost_with_a_journal_under_a_running_agent_have_failed(edge: Edge, tmp_path: Path) -> None:
+    """Its line sees that the journal has forgotten what it was told."""
+    run = edge.opened()
+    edge.line.follow()
+    (key,) = [a.key for a in edge.journal.accept([asked()])]
+    edge.line.ship()
+    for path in tmp_path.iterdir():
+        path.unlink()
+
+    for _ in range(3):
+        edge.line.follow()
+    edge.line.ship()
+
+    assert [(k, state, reason) for k, state, _, reason, _ in edge.at_the_centre()] == [(key.request_id, "failed", "journal-lost")]
+    assert edge.journal.numbers_left(run.run_id) > 0
 
 
 def test_requests_that_are_lost_with_a_journal_have_failed(edge: Edge, tmp_path: Path) -> None:

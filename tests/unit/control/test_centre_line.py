@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tango.control.centre_line import CentreLine
+from tango.control.centre_line import NOTED_AGAIN_S, CentreLine
 from tango.control.following import Following
 from tango.domain.runs import RunStatus
 from tango.domain.shares import LcWait
@@ -223,6 +223,26 @@ def test_the_centre_counts_what_is_in_flight(centre: ControlWorld, edge: Journal
 
     assert centre.fleet.snapshot(at_s=0.0).in_flight.sum() == 2
     assert (before, centre.shares.lc_waits()) == ({}, {"c1": LcWait(under_way=3, late=1)})
+
+
+def test_counts_that_have_not_changed_are_told_again_after_a_while(centre: ControlWorld, edge: JournalWorld) -> None:
+    """The centre does not wait for its disk with them: a loss of power may have brought back what was before."""
+    run_id = centre.create(WEB)
+    line = line_of(centre, edge)
+    line.publish()
+    line.follow()
+    edge.release(run_id)
+    edge.start(run_id, [0])
+    line.ship()
+    centre.state.in_flight.clear()
+
+    line.ship()
+    before = dict(centre.state.in_flight)
+    centre.clock.turn(NOTED_AGAIN_S + 1.0)
+    line.ship()
+
+    assert before == {}
+    assert [found.requests for found in centre.state.in_flight["c1"]] == [1]
 
 
 @pytest.mark.parametrize("after", range(1, 16))

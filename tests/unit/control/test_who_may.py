@@ -72,8 +72,12 @@ OTHERS = {
     "tango/control/simulation_worker.py": "renews its claim of a simulated run",
 }
 """Why a module that reads as if it caused an event does not."""
-NOT_REPEATED = {(Event.FAIL, ServiceClass.LC, Actor.KEEPER)}
-"""The journal fails what may not be sent twice where its keeper would requeue it."""
+NOT_REPEATED = {
+    (Event.FAIL, ServiceClass.LC, Actor.KEEPER),
+    (Event.LOSE, ServiceClass.LC, Actor.GATEWAY),
+    (Event.LOSE, ServiceClass.LC, Actor.CLUSTER_WORKER),
+}
+"""The journal fails what may not be sent twice: where its keeper would requeue it, and for whoever opens it first after a loss of power."""
 
 
 def _caused(module: str) -> set[Event]:
