@@ -60,6 +60,8 @@ HEADERS = {
 OPEN_PATHS = ("/login", "/static/", "/healthz")
 """What is answered without a login: the way in, and files that say nothing of the stack."""
 
+_NUMBER = re.compile(r"\d{1,9}", re.ASCII)
+
 VISITOR: web.RequestKey[Visitor | None] = web.RequestKey("visitor", Visitor)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -146,6 +148,8 @@ class Console:
         request[VISITOR] = visitor
         try:
             return await handler(request)
+        except _Unreadable as error:
+            return _json({"error": str(error)}, status=400)
         except UsageError as error:
             return _json({"error": str(error)}, status=404)
         except StoreUnavailable as error:
@@ -206,23 +210,23 @@ class Console:
         return _json(await self._blocking(self._reads.compared, run_ids))
 
     async def _request(self, request: web.Request) -> web.Response:
-        return _json(await self._blocking(self._reads.request, RequestKey.parsed(request.match_info["key"])))
+        return _json(await self._blocking(self._reads.request, _key(request.match_info["key"])))
 
     async def _job(self, request: web.Request) -> web.Response:
-        return _json(await self._blocking(self._reads.job, RequestKey.parsed(request.match_info["key"])))
+        return _json(await self._blocking(self._reads.job, _key(request.match_info["key"])))
 
     async def _cancel_run(self, request: web.Request) -> web.Response:
         run_id = _number(request.match_info["run"])
         return await self._done(request, "cancel run", str(run_id), lambda _: self._does.cancel_run(run_id))
 
     async def _cancel_job(self, request: web.Request) -> web.Response:
-        key = RequestKey.parsed(request.match_info["key"])
+        key = _key(request.match_info["key"])
         return await self._done(request, "cancel job", str(key), lambda _: self._does.cancel_job(key))
 
     async def _promote(self, request: web.Request) -> web.Response:
         digest = request.match_info["digest"]
         if not re.fullmatch("[0-9a-f]{64}", digest):
-            raise UsageError(f"{digest!r} is no digest of a checkpoint")
+            raise _Unreadable(f"found {digest!r}, expected the digest of a checkpoint: 64 digits from 0 to f")
         return await self._done(request, "promote checkpoint", digest, lambda actor: self._does.promote(digest, actor))
 
     async def _done(self, request: web.Request, action: str, subject: str, do: Callable[[str], str]) -> web.Response:
@@ -286,7 +290,7 @@ class Console:
         return event
 
     def _watched(self, query: Mapping[str, str]) -> dict[str, Watching]:
-        """By the name of the event. Raises: UsageError for a subject that there is not."""
+        """By the name of the event. Raises: _Unreadable for a subject that there is not."""
         found = {}
         for name in filter(None, query.get("of", "").split(",")):
             if name == "fleet":
@@ -300,7 +304,9 @@ class Console:
             elif name in self._subjects and name != "now":
                 found[name] = Watching(subject=self._subjects[name])
             else:
-                raise UsageError(f"there is no subject {name!r}")
+                raise _Unreadable(
+                    f"there is no subject {name!r}; there are {', '.join(sorted({'fleet', 'cluster', *self._subjects} - {'now'}))}"
+                )
         return found
 
 
@@ -319,10 +325,21 @@ def _name(request: web.Request) -> str:
     return visitor.name
 
 
+class _Unreadable(UsageError):
+    """A path that no answer could be for, whatever there is."""
+
+
 def _number(text: str) -> int:
-    if not text.isdecimal() or len(text) > 9:
-        raise UsageError(f"{text!r} is no number")
+    if not _NUMBER.fullmatch(text):
+        raise _Unreadable(f"found {text!r}, expected the number of a run: one to nine digits, as `tango run list` has it")
     return int(text)
+
+
+def _key(text: str) -> RequestKey:
+    try:
+        return RequestKey.parsed(text)
+    except UsageError as error:
+        raise _Unreadable(str(error)) from error
 
 
 def _json(value: Any, *, status: int = 200) -> web.Response:

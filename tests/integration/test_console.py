@@ -190,7 +190,8 @@ async def test_a_cluster_s_page_gets_its_own_nodes_alone(database_url: str) -> N
 
         assert one["cluster"]["value"]["nodes"]["name"] == ["c2-n1"]
         assert none["cluster"]["value"] is None
-        assert (await rig.get("/stream?of=secrets", headers=BEARER)).status == 404
+        refused = await rig.get("/stream?of=secrets", headers=BEARER)
+        assert (refused.status, "there are actions, " in await refused.text()) == (400, True)
 
 
 async def test_a_run_has_its_figures(database_url: str) -> None:
@@ -287,6 +288,22 @@ async def test_runs_side_by_side_have_the_figures_that_they_kept(database_url: s
         assert [run["name"] for run in found["runs"]] == ["b", "a"]
         assert [(row["values"], row["better"]) for row in found["figures"]] == [([0.95, 0.9], 1)]
         assert refused == [404, 404]
+
+
+async def test_what_is_no_number_is_refused_by_what_was_found(database_url: str) -> None:
+    """A path that no answer could be for is the caller's mistake; a number too large for any run is one that there is not."""
+    async with rig_on(database_url) as rig:
+        paths = [f"/api/{path}" for path in ("runs/nan", "runs/-inf", "runs/1e5", "runs/٣", "runs/1234567890", "compare/1,NaN")]
+        paths += [f"/api/{path}" for path in ("requests/nan-1", "requests/1-inf", "jobs/1", "jobs/1-1.5")]
+
+        refused = [await rig.get(path, headers=BEARER) for path in paths]
+        missing = await rig.get("/api/requests/999999999-9999999999", headers=BEARER)
+
+        assert {answer.status for answer in refused} == {400}
+        for path, answer in zip(paths, refused, strict=True):
+            wrong = path.rpartition("/")[2].rpartition(",")[2]
+            assert repr(wrong) in (await answer.json())["error"]
+        assert missing.status == 404
 
 
 async def test_what_is_changed_is_recorded_with_who_did_it(database_url: str) -> None:
