@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import structlog
 from aiohttp import web
 
 import tango
@@ -22,6 +23,8 @@ from tango.console.reads import Does, Reads
 from tango.console.session import COOKIE, LASTS_S, ConsoleDoor, Visitor
 from tango.domain.identity import RequestKey
 from tango.errors import StoreUnavailable, TangoError, UsageError
+
+log = structlog.get_logger(__name__)
 
 STATIC = Path(__file__).parent / "static"
 COLOURS = Path(tango.__file__).parent / "report" / "templates" / "colours.css"
@@ -156,6 +159,14 @@ class Console:
             return _json({"error": str(error)}, status=503)
         except TangoError as error:
             return _json({"error": str(error)}, status=409)
+        except web.HTTPException:
+            raise
+        except Exception as error:
+            if not request.path.startswith("/api/"):
+                raise
+            # A page can tell what is JSON, and waits for ever for what is not.
+            log.exception("not_answered", path=request.path)
+            return _json({"error": f"a defect in Tango: {error}"}, status=500)
 
     def _visitor(self, request: web.Request) -> Visitor | None:
         kind, _, bearer = request.headers.get("Authorization", "").partition(" ")

@@ -306,6 +306,19 @@ async def test_what_is_no_number_is_refused_by_what_was_found(database_url: str)
         assert missing.status == 404
 
 
+async def test_a_defect_is_answered_in_words_that_a_page_can_tell(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As JSON with what went wrong, where a page would wait for ever for anything else."""
+
+    def broken(*_: object) -> object:
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr("tango.bootstrap.console_reads._compared", broken)
+    async with rig_on(database_url) as rig:
+        answer = await rig.get("/api/compare/1,2", headers=BEARER)
+
+        assert (answer.status, (await answer.json())["error"]) == (500, "a defect in Tango: division by zero")
+
+
 async def test_what_is_changed_is_recorded_with_who_did_it(database_url: str) -> None:
     """Also what was refused."""
     async with rig_on(database_url) as rig:

@@ -96,7 +96,7 @@ export const table = (caption, heads, rows, { key = (row, k) => k, empty = "Noth
             h("tr", { "data-key": String(key(row, k)) }, heads.map((head, place) => {
               const shown = head.of(row);
               const inner = place === 0 && href ? h("a", { href: href(row) }, shown) : shown;
-              return h(place === 0 ? "th" : "td", { scope: place === 0 ? "row" : null, class: `${head.number ? "num " : ""}${head.class || ""}`, "data-label": head.name || head.label }, inner ?? NOTHING);
+              return h(place === 0 ? "th" : "td", { scope: place === 0 ? "row" : null, class: `${head.number ? "num " : ""}${head.class || ""}${(inner ?? NOTHING) === NOTHING ? " none" : ""}`, "data-label": head.name || head.label }, inner ?? NOTHING);
             }))))));
 
 export const heading = (title, ...facts) => h("div", { class: "heading", "data-key": "heading" }, h("h1", null, title), h("p", { class: "facts" }, facts));
