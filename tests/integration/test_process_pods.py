@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,12 @@ import pytest
 from tango.domain.fleet import Cluster, Fleet, Node, RunPods
 from tango.domain.kubelet_ways import KubeletWays
 from tango.emulation.pod_logs import LogReader, log_path, pod_folder
+from tango.emulation.virtual_kubelet import process_host
 from tango.emulation.virtual_kubelet.kubelet import VirtualKubelet
 from tango.emulation.virtual_kubelet.node_timeline import NodeTimeline
 from tango.emulation.virtual_kubelet.pod_addresses import PodAddresses
 from tango.emulation.virtual_kubelet.process_host import ProcessHost
+from tango.emulation.virtual_kubelet.process_usage import group_usage
 from tests.fakes.kube_client import FakeKubeClient
 from tests.waiting import WITHIN_S
 
@@ -212,6 +214,26 @@ async def test_what_holds_more_memory_than_it_may_is_killed(world: World) -> Non
     end = await world.ended("greedy")
 
     assert (end["exitCode"], end["reason"]) == (137, "OOMKilled")
+
+
+async def test_limits_of_memory_hold_after_a_look_that_broke(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody would be killed any more if the first defect ended the looking."""
+    looks: list[int] = []
+
+    def breaks_once(groups: Collection[int]) -> dict[int, tuple[float, float]]:
+        looks.append(len(groups))
+        if len(looks) == 1:
+            raise ZeroDivisionError("a defect")
+        return group_usage(groups)
+
+    monkeypatch.setattr(process_host, "group_usage", breaks_once)
+    world.put("greedy", python("x = bytearray(300 << 20); import time; time.sleep(60)", limit="128Mi"))
+
+    end = await world.ended("greedy")
+
+    assert end["reason"] == "OOMKilled"
+    assert world.kubelet.pool.processes is not None
+    assert world.kubelet.pool.processes.broken == 1
 
 
 async def test_sigterm_gives_a_job_its_grace_and_its_end_is_told_before_it_goes(world: World) -> None:

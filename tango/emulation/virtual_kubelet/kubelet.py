@@ -24,7 +24,7 @@ from tango.emulation.virtual_kubelet.pod_place import CannotStart
 from tango.emulation.virtual_kubelet.pod_spec import PodKind, pod_spec
 from tango.emulation.virtual_kubelet.process_host import ProcessHost
 from tango.emulation.virtual_kubelet.status_writer import AGAIN_AFTER_S, StatusWriter
-from tango.errors import ClusterError, ClusterUnavailable, Conflict, NotFound
+from tango.errors import ClusterError, ClusterUnavailable, ConfigError, Conflict, NotFound
 from tango.kube.api_client import MERGE_PATCH, STRATEGIC_PATCH, KubeClient
 from tango.kube.informer import Informer
 
@@ -80,6 +80,8 @@ class VirtualKubelet:
         self._pressed_since_s: dict[str, dict[str, float]] = {}
         """By node: when a condition of pressure last changed."""
         self._is_stopping = False
+        self.broken = 0
+        """Heartbeats that failed by a defect, since the start."""
         self._letting_go: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -170,7 +172,11 @@ class VirtualKubelet:
             for outcome in await asyncio.gather(*calls, return_exceptions=True):
                 if isinstance(outcome, ClusterError | ClusterUnavailable):
                     log.warning("heartbeat_failed", cluster=self._cluster.name, error=str(outcome))
-                elif isinstance(outcome, BaseException):  # no failure of the cluster's: a defect, or bad credentials
+                elif isinstance(outcome, Exception) and not isinstance(outcome, ConfigError):
+                    # A defect of one beat: this process runs the pods of all clusters, and raised it would end all of them.
+                    self.broken += 1
+                    log.error("heartbeat_broken", cluster=self._cluster.name, broken=self.broken, exc_info=outcome)
+                elif isinstance(outcome, BaseException):  # credentials that will not do, or the end
                     raise outcome
 
     async def _renew_lease(self, node: str) -> None:

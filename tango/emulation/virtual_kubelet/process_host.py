@@ -8,7 +8,7 @@ import os
 import shutil
 import signal
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,8 @@ class ProcessHost:
         """Of the kubelet of a node; set by the pool that uses this host."""
         self._session: aiohttp.ClientSession | None = None
         self._looking: asyncio.Task[None] | None = None
+        self.broken = 0
+        """Looks that failed by a defect, since the start."""
         self.cpu = CpuGroups.found(cluster)
         log.warning("processes_not_isolated", cluster=cluster, folder=str(folder), user=os.getuid())
         self._end_leftovers()
@@ -129,22 +131,25 @@ class ProcessHost:
         """Measure all groups, and kill those that hold more memory than they may."""
         while True:
             await asyncio.sleep(MEASURE_EVERY_S)
-            if not self._running:
-                continue
             try:
-                found = await asyncio.to_thread(group_usage, set(self._running))
+                if self._running:
+                    self._hold_to_memory(await asyncio.to_thread(group_usage, set(self._running)))
             except OSError as error:
                 log.warning("usage_not_read", error=str(error))
+            except Exception:  # a defect of one look: without the next ones no limit of memory would hold any more
+                self.broken += 1
+                log.exception("usage_broken", cluster=self._cluster, broken=self.broken)
+
+    def _hold_to_memory(self, found: Mapping[int, tuple[float, float]]) -> None:
+        for group, (cpu_s, memory_mib) in found.items():
+            container = self._running.get(group)
+            if container is None or container.process is None or container.process.pid != group:
                 continue
-            for group, (cpu_s, memory_mib) in found.items():
-                container = self._running.get(group)
-                if container is None or container.process is None or container.process.pid != group:
-                    continue
-                process = container.process
-                process.cpu_s, process.memory_mib = max(process.cpu_s, cpu_s), memory_mib
-                if (limit := container.memory_limit_mib) is not None and memory_mib > limit:
-                    process.killed_for_memory = True
-                    process.signal(signal.SIGKILL)
+            process = container.process
+            process.cpu_s, process.memory_mib = max(process.cpu_s, cpu_s), memory_mib
+            if (limit := container.memory_limit_mib) is not None and memory_mib > limit:
+                process.killed_for_memory = True
+                process.signal(signal.SIGKILL)
 
     def _end_leftovers(self) -> None:
         """Kill what the kubelet before this one has left, and remove its files: as after a reboot, no process of a pod runs."""

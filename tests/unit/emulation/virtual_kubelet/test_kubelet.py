@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tango.domain.fleet import Cluster, Fleet, Node
+from tango.emulation.virtual_kubelet import kubelet as kubelet_module
 from tango.emulation.virtual_kubelet import metrics_writer
 from tango.emulation.virtual_kubelet.kubelet import VirtualKubelet
 from tango.emulation.virtual_kubelet.metrics_writer import MetricsWriter
@@ -281,3 +282,26 @@ async def test_metrics_that_break_once_are_written_again(client: FakeKubeClient,
     running.cancel()
 
     assert writer.broken == 1
+
+
+async def test_a_heartbeat_that_breaks_ends_no_pods(
+    client: FakeKubeClient, kubelet: VirtualKubelet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One process has the pods of all clusters: a defect of one beat is logged, and the next beat comes."""
+    monkeypatch.setattr(kubelet_module, "RENEW_EVERY_S", 0.0001)
+    beats: list[str] = []
+    renew = kubelet._renew_lease
+
+    async def breaks_once(node: str) -> None:
+        beats.append(node)
+        if len(beats) == 2:  # the first is the registration
+            raise ZeroDivisionError("a defect")
+        await renew(node)
+
+    monkeypatch.setattr(kubelet, "_renew_lease", breaks_once)
+    running = asyncio.create_task(kubelet.run())
+
+    await turns(lambda: len(beats) > 3)
+
+    assert (kubelet.broken, running.done()) == (1, False)
+    running.cancel()
