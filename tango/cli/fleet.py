@@ -15,6 +15,7 @@ from tango.cli.bounds import Real, Whole
 from tango.cli.confirm import force_option, require_free
 from tango.cli.output import ListColumn, output_option, print_mapping, print_rows, say
 from tango.domain.fleet import Fleet, Node
+from tango.domain.interference import PRESSURES, ServiceInterference
 from tango.domain.quantities import Amounts
 from tango.domain.resource_axis import quantity
 from tango.domain.services import Service, ServiceClass
@@ -76,6 +77,11 @@ SERVICE_COLUMNS = (
     ListColumn("concurrency", title="at a time", justify="right", priority=4),
     ListColumn("payload_kib", title="payload KiB", justify="right", priority=2),
 )
+INTERFERENCE_COLUMNS = (
+    ListColumn("service", priority=10),
+    *(ListColumn(kind, title=kind.replace("_", " "), justify="right", priority=9) for kind in PRESSURES),
+)
+"""Of each kind what is exerted, and the sensitivity to it."""
 
 
 @click.group()
@@ -228,6 +234,9 @@ def _print_tables(of: Fleet, *, whole: bool) -> None:
         _print_some(links, LINK_COLUMNS, "links", whole=whole)
     # Services are few on every fleet, clusters and links may be thousands.
     _print_some([_service_row(s) for s in of.services], SERVICE_COLUMNS, "services", whole=True)
+    if of.interference:
+        click.echo("\nWhat services exert on their neighbours, and how sensitive they are to it:")
+        _print_some([_interference_row(one) for one in of.interference], INTERFERENCE_COLUMNS, "services", whole=True)
 
 
 def _print_some(rows: Sequence[dict[str, Any]], columns: Sequence[ListColumn], what: str, *, whole: bool) -> None:
@@ -262,6 +271,15 @@ def _cluster_rows(of: Fleet) -> Iterator[dict[str, Any]]:
             "x_km": cluster.x_km,
             "y_km": cluster.y_km,
         }
+
+
+def _interference_row(one: ServiceInterference) -> dict[str, Any]:
+    """Two figures by kind; a sensitivity that is not declared is the fleet's beta."""
+    sensitivity = ["beta"] * len(PRESSURES) if one.sensitivity is None else [f"{figure:g}" for figure in one.sensitivity]
+    return {
+        "service": one.service,
+        **{kind: f"{p:g}, {s}" for kind, p, s in zip(PRESSURES, one.pressure, sensitivity, strict=True)},
+    }
 
 
 def _service_row(service: Service) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tango.domain.identity import NodeKey
+from tango.domain.interference import ServiceInterference
 from tango.domain.kubelet_ways import USUAL, KubeletWays
 from tango.domain.quantities import Amounts
 from tango.domain.services import Service, ServiceClass
@@ -112,7 +113,10 @@ class Fleet:
     links: tuple[Link, ...] = ()
     """Pairs of clusters with values of their own."""
     beta: float = 0.3
-    """Interference: LC work is inflated by the factor 1 + beta x BE utilisation of its node."""
+    """Interference: LC work is inflated by the factor 1 + beta x BE utilisation of its node, but for services whose sensitivity is
+    declared."""
+    interference: tuple[ServiceInterference, ...] = ()
+    """What services do to their neighbours by kinds of pressure; of the world alone, nobody who schedules sees it."""
     actuation_delay_s: float = 0.1
     """Seconds from a resize in a pod's spec to the resize in effect."""
     staleness_s: float = 1.0
@@ -138,11 +142,19 @@ class Fleet:
             twice = sorted(name for name, count in Counter(names).items() if count > 1)
             if twice:
                 raise ConfigError(f"fleet {self.name!r}: {kind} name used twice: {', '.join(twice)}")
+        self._check_interference()
         nowhere = sorted(frozenset().union(*(link.pair for link in self.links)) - {c.name for c in self.clusters})
         if nowhere:
             raise ConfigError(f"fleet {self.name!r}: link to a cluster that is not declared: {', '.join(nowhere)}")
         if len({link.pair for link in self.links}) < len(self.links):
             raise ConfigError(f"fleet {self.name!r}: two links join the same clusters; declare one, it holds in both directions")
+
+    def _check_interference(self) -> None:
+        names = [one.service for one in self.interference]
+        if twice := sorted(name for name, count in Counter(names).items() if count > 1):
+            raise ConfigError(f"fleet {self.name!r}: interference of a service declared twice: {', '.join(twice)}")
+        if unknown := sorted(set(names) - {s.name for s in self.services}):
+            raise ConfigError(f"fleet {self.name!r}: interference of a service that is not declared: {', '.join(unknown)}")
 
     def services_of(self, service_class: ServiceClass) -> tuple[Service, ...]:
         """The services of one class, in declared order."""

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from tango.domain.fleet import MOST_PODS, Fleet, Link, NetworkModel, Node, RunPods
+from tango.domain.interference import ServiceInterference
 from tango.domain.kubelet_ways import USUAL, KubeletWays, ways_of
 from tango.domain.quantities import MAX_MEMORY_MIB
 from tango.domain.services import Service, ServiceClass
@@ -22,6 +23,7 @@ from tango.fleets.adoption import adoption_document, fields_with_adoption
 from tango.fleets.clusters import LINK_READERS, MAX_MILLICORES, NETWORK_READERS, clusters_of, links_of
 from tango.fleets.extended import declared_extended, extended_of
 from tango.fleets.fitting import refuse_unfit
+from tango.fleets.interference import declared_interference, interference_of
 from tango.fleets.recipes import FleetRecipe, MachineType
 from tango.fleets.templates import NOT_BESIDE, fields_with_template
 from tango.fleets.yaml_document import Names, Readers, YamlMapping, YamlValue
@@ -79,6 +81,8 @@ def fleet_of(document: YamlValue, *, must_fit: bool = True) -> Fleet:
     no_links: tuple[Link, ...] = ()
     links = spec.optional("links", lambda v: links_of(v, [c.name for c in clusters]), no_links)
     model: dict[str, Any] = spec.given(_MODEL_READERS)
+    none: tuple[ServiceInterference, ...] = ()
+    interference = spec.optional("interference", lambda v: interference_of(v, [s.name for s in services]), none)
     run = RunPods(spec.optional("run", lambda v: v.one_of(*RunPods), str(RunPods.MODEL)))
     folder = spec.optional("process_folder", YamlValue.text, "")
     if run is RunPods.PROCESSES:  # of a file that is moved the folder moves with it; written out it is absolute
@@ -95,6 +99,7 @@ def fleet_of(document: YamlValue, *, must_fit: bool = True) -> Fleet:
             run=run,
             process_folder=folder,
             kubelets=kubelets,
+            interference=interference,
             **model,
         )
     except ConfigError as error:
@@ -129,8 +134,9 @@ def hash_of(fleet: Fleet) -> str:
     values = dataclasses.asdict(dataclasses.replace(fleet, source_hash=""))
     for name in ("run", "process_folder", "kubelets"):  # of pods in embedded clusters, which no simulated result is about
         del values[name]
-    if not fleet.links:
-        del values["links"]  # as before there were links, so that the hashes in earlier results stay true
+    for name in ("links", "interference"):
+        if not values[name]:
+            del values[name]  # as before there was such a thing, so that the hashes in earlier results stay true
     values["clusters"] = [{**cluster, "nodes": [_said(node) for node in cluster["nodes"]]} for cluster in values["clusters"]]
     # Likewise of pods and extended resources, and of the image that was every service's before settings named it.
     values["services"] = [{"image": IMAGE_BEFORE, **_said(service)} for service in values["services"]]
@@ -231,7 +237,8 @@ def _links_and_services_of(fleet: Fleet) -> dict[str, object]:
         for link in fleet.links
     ]
     services = [{"name": s.name, **declared_spec(s)} for s in fleet.services]
-    return {"links": links, "services": services} if links else {"services": services}
+    interference = {"interference": declared_interference(fleet.interference)} if fleet.interference else {}
+    return {**({"links": links} if links else {}), "services": services, **interference}
 
 
 def declared_spec(service: Service) -> dict[str, object]:

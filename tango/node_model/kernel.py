@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tango.compiled import in_place
+from tango.node_model.interference import slow_down
 from tango.node_model.pairing_heap import meld, without, without_root
 from tango.node_model.state import FREE, FREE_LIST, IN_SERVICE, NONE, QUEUED, SEQUENCE, NodeStates
 
@@ -25,7 +26,8 @@ def refresh(states: NodeStates, node: int) -> None:
     """Work out the rates of a node, and when its next request or pod ends.
 
     An instance with limit L and k requests in service wants min(k, L) cores; beyond the node's CPU all are scaled by one factor. Its
-    requests share its cores evenly, and a core does 1 / (1 + beta x BE utilisation) of nominal work per second.
+    requests share its cores evenly, and a core does 1 / (1 + beta x BE utilisation) of nominal work per second, or, where a fleet declares
+    kinds of pressure, 1 / `slow_down`. So it is with the cores of a pod.
     """
     record = states.nodes[node]
     demand_cores = 0.0
@@ -37,8 +39,12 @@ def refresh(states: NodeStates, node: int) -> None:
     _share_among_pods(states, node, record.cpu_cores - record.lc_cores)
 
     scale = record.lc_cores / demand_cores if demand_cores > 0.0 else 0.0
-    inflation = 1.0 + record.beta * record.be_cores / record.cpu_cores
-    record.lc_work_per_s = record.lc_cores / inflation
+    by_beta = 1.0 + record.beta * record.be_cores / record.cpu_cores
+    is_declared = len(states.traits.is_sensitive) > 0
+    if is_declared:
+        _add_up_pressure(states, node, scale)
+    record.lc_work_per_s = 0.0 if is_declared else record.lc_cores / by_beta
+    record.be_work_per_s = 0.0
     record.next_instance = NONE
     record.next_pod = NONE
     shortest_s = np.inf
@@ -47,6 +53,11 @@ def refresh(states: NodeStates, node: int) -> None:
         if instance.in_service == 0:
             continue
         instance.cores = min(float(instance.in_service), instance.limit_cores) * scale
+        inflation = by_beta
+        if is_declared:
+            exerted = states.exerted[node]
+            inflation = slow_down(states.traits, instance.service, exerted, instance.cores, record.cpu_cores, by_beta)
+            record.lc_work_per_s += instance.cores / inflation
         instance.rate = instance.cores / instance.in_service / inflation
         # All in service progress alike, so the next to end is the one with the least attained service missing.
         missing_s = states.requests[instance.heap].ends_at_attained_s - instance.attained_s
@@ -55,8 +66,12 @@ def refresh(states: NodeStates, node: int) -> None:
             record.next_instance = i
     for p in range(record.pods):
         pod = states.pods[node, p]
-        if pod.cores > 0.0 and pod.remaining_s < shortest_s * pod.cores:
-            shortest_s = pod.remaining_s / pod.cores
+        pod.rate = pod.cores
+        if is_declared:
+            pod.rate /= slow_down(states.traits, pod.service, states.exerted[node], pod.cores, record.cpu_cores, 1.0)
+        record.be_work_per_s += pod.rate
+        if pod.rate > 0.0 and pod.remaining_s < shortest_s * pod.rate:
+            shortest_s = pod.remaining_s / pod.rate
             record.next_instance = NONE
             record.next_pod = p
         elif pod.remaining_s <= 0.0 and shortest_s > 0.0:
@@ -64,6 +79,25 @@ def refresh(states: NodeStates, node: int) -> None:
             record.next_instance = NONE
             record.next_pod = p
     record.next_s = record.clock_s + shortest_s
+
+
+@in_place
+def _add_up_pressure(states: NodeStates, node: int, scale: float) -> None:
+    """Fill `NodeStates.exerted` of a node; its pods have their cores already, LC gets `scale` of what it wants."""
+    exerted, pressure = states.exerted[node], states.traits.pressure
+    for k in range(len(exerted)):
+        exerted[k] = 0.0
+    for i in range(states.instances.shape[1]):
+        instance = states.instances[node, i]
+        if instance.in_service > 0 and instance.service >= 0:
+            cores = min(float(instance.in_service), instance.limit_cores) * scale
+            for k in range(len(exerted)):
+                exerted[k] += pressure[instance.service, k] * cores
+    for p in range(states.nodes[node].pods):
+        pod = states.pods[node, p]
+        if pod.service >= 0:
+            for k in range(len(exerted)):
+                exerted[k] += pressure[pod.service, k] * pod.cores
 
 
 @in_place
@@ -104,10 +138,11 @@ def integrate(states: NodeStates, node: int, to_s: float) -> None:
             instance.busy_s += instance.cores * elapsed_s
     for p in range(record.pods):
         pod = states.pods[node, p]
-        pod.remaining_s = max(0.0, pod.remaining_s - pod.cores * elapsed_s)
+        pod.remaining_s = max(0.0, pod.remaining_s - pod.rate * elapsed_s)
     record.lc_busy_s += record.lc_cores * elapsed_s
     record.lc_work_s += record.lc_work_per_s * elapsed_s
     record.be_busy_s += record.be_cores * elapsed_s
+    record.be_work_s += record.be_work_per_s * elapsed_s
     record.clock_s = to_s
 
 
@@ -287,11 +322,20 @@ def cancel(states: NodeStates, slot: int, at_s: float) -> None:
 
 @in_place
 def add_pod(
-    states: NodeStates, node: int, key: int, weight: float, limit_cores: float, work_s: float, memory_mib: float, at_s: float
+    states: NodeStates,
+    node: int,
+    key: int,
+    service: int,
+    weight: float,
+    limit_cores: float,
+    work_s: float,
+    memory_mib: float,
+    at_s: float,
 ) -> None:
-    """Start a BE pod on a node at `at_s`. Before: no event before `at_s`, and a free row."""
+    """Start a BE pod of a row of `NeighbourTraits` (-1: none) on a node at `at_s`. Before: no event before `at_s`, and a free row."""
     integrate(states, node, at_s)
-    _put_pod_row(states, node, key, weight, limit_cores, work_s, work_s, at_s, memory_mib)
+    row = _put_pod_row(states, node, key, weight, limit_cores, work_s, work_s, at_s, memory_mib)
+    states.pods[node, row].service = service
     refresh(states, node)
 
 
@@ -306,8 +350,9 @@ def _put_pod_row(
     remaining_s: float,
     started_s: float,
     memory_mib: float,
-) -> None:
-    """Insert by (limit / weight, key), so that the result does not depend on the order in which pods came."""
+) -> int:
+    """Insert by (limit / weight, key), so that the result does not depend on the order in which pods came; give the row. The service is
+    the caller's to set."""
     rows = states.pods
     p = states.nodes[node].pods
     while p > 0:
@@ -326,7 +371,9 @@ def _put_pod_row(
     pod.started_s = started_s
     pod.memory_mib = memory_mib
     pod.cores = 0.0
+    pod.rate = 0.0
     states.nodes[node].pods += 1
+    return int(p)
 
 
 @in_place
@@ -347,7 +394,7 @@ def pod_row(states: NodeStates, node: int, key: int) -> int:
 
 @in_place
 def remove_pod(states: NodeStates, node: int, row: int, at_s: float) -> float:
-    """Stop the pod of a row at `at_s` and give the CPU-seconds it had done; no event before `at_s`."""
+    """Stop the pod of a row at `at_s` and give the nominal CPU-seconds it had done; no event before `at_s`."""
     integrate(states, node, at_s)
     done_s = states.pods[node, row].work_s - states.pods[node, row].remaining_s
     _take_pod_row(states, node, row)
@@ -360,9 +407,11 @@ def resize_pod(states: NodeStates, node: int, row: int, weight: float, limit_cor
     """Change weight and limit of the pod of a row at `at_s`; no event before `at_s`."""
     integrate(states, node, at_s)
     pod = states.pods[node, row]
-    key, work_s, remaining_s, started_s, memory_mib = pod.key, pod.work_s, pod.remaining_s, pod.started_s, pod.memory_mib
+    key, service, memory_mib = pod.key, pod.service, pod.memory_mib
+    work_s, remaining_s, started_s = pod.work_s, pod.remaining_s, pod.started_s
     _take_pod_row(states, node, row)
-    _put_pod_row(states, node, key, weight, limit_cores, work_s, remaining_s, started_s, memory_mib)
+    row = _put_pod_row(states, node, key, weight, limit_cores, work_s, remaining_s, started_s, memory_mib)
+    states.pods[node, row].service = service
     refresh(states, node)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tango.node_model import kernel
+from tango.node_model.interference import NeighbourTraits
 from tango.node_model.kernel import LC, POD
 from tango.node_model.state import FINISHED, FREE, FREE_LIST, NONE, NodeStates, grown, new_states
 
@@ -26,7 +27,9 @@ class NodeUsage:
     lc_work_s: float
     """Nominal CPU-seconds of LC work done."""
     be_busy_s: float
-    """CPU-seconds BE has used, which is the work it has done."""
+    """CPU-seconds BE has used, likewise."""
+    be_work_s: float
+    """Nominal CPU-seconds of BE work done."""
     lc_memory_mib: float
     """Memory of the LC requests in service."""
     be_memory_mib: float
@@ -43,11 +46,12 @@ class NodeModel:
     Raises: ValueError for a size that is not a positive number, a time before the node's clock, or a row that does not exist.
     """
 
-    def __init__(self, cpu_cores: NDArray[np.float64] | list[float], *, beta: float) -> None:
+    def __init__(self, cpu_cores: NDArray[np.float64] | list[float], *, beta: float, traits: NeighbourTraits | None = None) -> None:
+        """`traits`: what is declared of services as neighbours, by the rows that instances and pods name; None: nothing."""
         cores = np.asarray(cpu_cores, np.float64)
         if not (np.all(cores > 0) and np.all(np.isfinite(cores)) and 0 <= beta < math.inf):
             raise ValueError(f"nodes need CPU above 0 and beta of at least 0, found {cores.tolist()} cores and beta {beta}")
-        self._states = new_states(cores, beta)
+        self._states = new_states(cores, beta, traits=traits)
         self._out = np.zeros(256, FINISHED)
         self._kept: list[Finished] = []
 
@@ -70,8 +74,10 @@ class NodeModel:
         self._kept = []
         return ended
 
-    def add_instance(self, node: int, *, limit_cores: float, memory_mib: float, concurrency: int, at_s: float) -> int:
-        """Start an LC instance and give its row on the node."""
+    def add_instance(
+        self, node: int, *, limit_cores: float, memory_mib: float, concurrency: int, at_s: float, service: int = NONE
+    ) -> int:
+        """Start an LC instance of a row of the traits (-1: none) and give its row on the node."""
         _positive(limit_cores=limit_cores, memory_mib=memory_mib, concurrency=concurrency)
         self._run_to(node, at_s)
         free = np.flatnonzero(self._states.instances["used"][node] == 0)
@@ -80,6 +86,7 @@ class NodeModel:
             self._states = grown(self._states, instances=2 * row)
         fresh = np.zeros((), self._states.instances.dtype)
         fresh["used"], fresh["limit_cores"], fresh["memory_mib"], fresh["concurrency"] = 1, limit_cores, memory_mib, concurrency
+        fresh["service"] = self._known(service)
         fresh["heap"] = fresh["queue_first"] = fresh["queue_last"] = NONE
         self._states.instances[node, row] = fresh
         return row
@@ -148,9 +155,18 @@ class NodeModel:
         return True
 
     def add_pod(
-        self, node: int, key: int, *, weight: float, limit_cores: float, work_s: float, memory_mib: float, at_s: float
+        self,
+        node: int,
+        key: int,
+        *,
+        weight: float,
+        limit_cores: float,
+        work_s: float,
+        memory_mib: float,
+        at_s: float,
+        service: int = NONE,
     ) -> None:
-        """Start a BE pod. Raises: ValueError also for a key that runs on this node."""
+        """Start a BE pod of a row of the traits (-1: none). Raises: ValueError also for a key that runs on this node."""
         _positive(weight=weight, limit_cores=limit_cores)
         if not (0 <= work_s < math.inf and 0 <= memory_mib < math.inf):
             raise ValueError(f"a pod needs work and memory of at least 0, found {work_s} CPU-seconds and {memory_mib} MiB")
@@ -160,7 +176,7 @@ class NodeModel:
         width = self._states.pods.shape[1]
         if self._states.nodes["pods"][node] == width:
             self._states = grown(self._states, pods=2 * width)
-        kernel.add_pod(self._states, node, key, weight, limit_cores, work_s, memory_mib, at_s)
+        kernel.add_pod(self._states, node, key, self._known(service), weight, limit_cores, work_s, memory_mib, at_s)
 
     def resize_pod(self, node: int, key: int, *, weight: float, limit_cores: float, at_s: float) -> bool:
         """Change weight and limit of a BE pod; False when it has ended."""
@@ -172,14 +188,14 @@ class NodeModel:
         return True
 
     def remove_pod(self, node: int, key: int, *, at_s: float) -> float | None:
-        """Stop a BE pod and give the CPU-seconds it had done; None when it ended by `at_s`."""
+        """Stop a BE pod and give the nominal CPU-seconds it had done; None when it ended by `at_s`."""
         self._run_to(node, at_s)
         if (row := kernel.pod_row(self._states, node, key)) == NONE:
             return None
         return float(kernel.remove_pod(self._states, node, row, at_s))
 
     def pod_work_done_s(self, node: int, key: int) -> float | None:
-        """CPU-seconds a running BE pod has done as of the node's clock; None when it is not there."""
+        """Nominal CPU-seconds a running BE pod has done as of the node's clock; None when it is not there."""
         if (row := kernel.pod_row(self._states, node, key)) == NONE:
             return None
         pod = self._states.pods[node, row]
@@ -195,12 +211,20 @@ class NodeModel:
             lc_busy_s=float(state["lc_busy_s"]),
             lc_work_s=float(state["lc_work_s"]),
             be_busy_s=float(state["be_busy_s"]),
+            be_work_s=float(state["be_work_s"]),
             lc_memory_mib=float(instances["memory_held_mib"].sum()),
             be_memory_mib=float(pods["memory_mib"].sum()),
             lc_in_service=int(instances["in_service"].sum()),
             lc_queued=int(instances["queued"].sum()),
             be_pods=int(state["pods"]),
         )
+
+    def _known(self, service: int) -> int:
+        """The row of the traits; none where nothing is declared. Raises: ValueError for a row that is not there."""
+        known = len(self._states.traits.is_sensitive)
+        if not NONE <= service < known and known:
+            raise ValueError(f"there is no service {service} among the {known} that are declared")
+        return service if known else NONE
 
     def _rows(self, used: int) -> list[Finished]:
         return self._out[:used].tolist()  # type: ignore[no-any-return]

@@ -11,20 +11,24 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tango.node_model.interference import NeighbourTraits, no_traits
+
 NODE = np.dtype(
     [
         ("cpu_cores", np.float64),  # allocatable
-        ("beta", np.float64),  # interference: LC work is inflated by 1 + beta x BE utilisation
+        ("beta", np.float64),  # LC work is inflated by 1 + beta x BE utilisation, where no sensitivity is declared
         ("clock_s", np.float64),  # rates hold from here on
         ("next_s", np.float64),  # when the next request or pod ends at these rates; infinity if none does
         ("next_instance", np.int64),  # whose request ends then, or -1
         ("next_pod", np.int64),  # row of the pod that ends then, or -1
         ("lc_cores", np.float64),  # in use by LC now
         ("lc_work_per_s", np.float64),  # nominal LC work done per second now
-        ("be_cores", np.float64),  # in use by BE now; BE work is not inflated
+        ("be_cores", np.float64),  # in use by BE now
+        ("be_work_per_s", np.float64),  # nominal BE work done per second now
         ("lc_busy_s", np.float64),  # CPU-seconds LC has used up to clock_s
         ("lc_work_s", np.float64),  # nominal CPU-seconds of LC work done up to clock_s
-        ("be_busy_s", np.float64),  # CPU-seconds BE has used, and done, up to clock_s
+        ("be_busy_s", np.float64),  # CPU-seconds BE has used up to clock_s
+        ("be_work_s", np.float64),  # nominal CPU-seconds of BE work done up to clock_s
         ("pods", np.int64),  # rows of `pods` in use
     ],
     align=True,
@@ -32,6 +36,7 @@ NODE = np.dtype(
 INSTANCE = np.dtype(
     [
         ("used", np.int64),  # 1: the row is an instance, 0: it is free
+        ("service", np.int64),  # row of `NeighbourTraits`, -1: none
         ("limit_cores", np.float64),  # CPU limit in effect
         ("memory_mib", np.float64),  # memory limit in effect
         ("memory_held_mib", np.float64),  # by the requests in service
@@ -51,13 +56,15 @@ INSTANCE = np.dtype(
 BE_POD = np.dtype(
     [
         ("key", np.int64),  # the caller's name for it
+        ("service", np.int64),  # row of `NeighbourTraits`, -1: none
         ("weight", np.float64),  # share of the CPU that LC leaves, against other pods'
         ("limit_cores", np.float64),
         ("work_s", np.float64),  # nominal CPU-seconds from start to end
-        ("remaining_s", np.float64),  # CPU-seconds still to be done at the node's clock_s
+        ("remaining_s", np.float64),  # nominal CPU-seconds still to be done at the node's clock_s
         ("started_s", np.float64),
         ("memory_mib", np.float64),  # held from start to end
         ("cores", np.float64),  # given to it now
+        ("rate", np.float64),  # nominal work that it does per second now
     ],
     align=True,
 )
@@ -109,12 +116,23 @@ class NodeStates(NamedTuple):
     """(most requests,) of REQUEST, of all nodes."""
     pool: NDArray[np.int64]
     """(2,) head of the free list of `requests`, next sequence number."""
+    traits: NeighbourTraits
+    """What is declared of services as neighbours; no row where nothing is."""
+    exerted: NDArray[np.float64]
+    """(n, k) pressure that all on a node exert now, by its kinds: pressure x cores in use; not kept where nothing is declared."""
 
 
 def new_states(
-    cpu_cores: NDArray[np.float64], beta: float, *, instances: int = 8, pods: int = 32, requests: int = 256
+    cpu_cores: NDArray[np.float64],
+    beta: float,
+    *,
+    traits: NeighbourTraits | None = None,
+    instances: int = 8,
+    pods: int = 32,
+    requests: int = 256,
 ) -> NodeStates:
-    """Idle nodes at time 0 with space for this many rows, which `grown` extends."""
+    """Idle nodes at time 0 with space for this many rows, which `grown` extends. `traits`: None where nothing is declared."""
+    traits = no_traits() if traits is None else traits
     node_count = len(cpu_cores)
     nodes = np.zeros(node_count, NODE)
     nodes["cpu_cores"] = cpu_cores
@@ -128,6 +146,8 @@ def new_states(
         pods=np.zeros((node_count, pods), BE_POD),
         requests=np.zeros(0, REQUEST),
         pool=pool,
+        traits=traits,
+        exerted=np.zeros((node_count, traits.pressure.shape[1])),
     )
     return grown(states, requests=requests)
 

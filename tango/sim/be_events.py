@@ -77,7 +77,8 @@ def pod_starts(state: EngineState, request: int, epoch: int, at_s: float) -> Non
     # CPU is shared by request, as cpu.weight is: the request is the pod's weight.
     limit_cores = state.be.limit[service] / 1e3 * state.sharing.shares.be_share[node]
     weight, memory_mib = state.be.requests[CPU, service], state.arrivals.memory_mib[request]
-    kernel.add_pod(state.states, node, request, weight, limit_cores, state.arrivals.work_s[request], memory_mib, at_s)
+    work_s = state.arrivals.work_s[request]
+    kernel.add_pod(state.states, node, request, service, weight, limit_cores, work_s, memory_mib, at_s)
 
 
 @inlined

@@ -14,6 +14,7 @@ from tango.domain.runs import NewRequests
 from tango.domain.services import ServiceClass
 from tango.domain.tenants import Tenant
 from tango.errors import ConfigError
+from tango.node_model.interference import traits_of
 from tango.node_model.state import NONE, NodeStates, grown, new_states
 from tango.scheduling.be_headroom import most_memory_mib
 from tango.scheduling.guarantees import Guarantees, LcNodes, guarantees_of, refuse_beyond
@@ -76,9 +77,7 @@ class SimulationState:
             progress=new_progress(len(requests)),
             sites=new_sites(len(nodes), lc_limit_millicores=float(declared.limit_millicores[places.row_service].sum())),
             holdings=holdings,
-            states=_new_nodes(
-                fleet.beta if settings.sim.beta is None else settings.sim.beta, cpu_millicores, pods, declared, places
-            ),
+            states=_new_nodes(fleet, settings, cpu_millicores, pods, declared, places),
             places=places,
             terrain=new_terrain(
                 services,
@@ -235,14 +234,27 @@ def _most_pods(free: NDArray[np.float64], requests_millicores: NDArray[np.float6
 
 
 def _new_nodes(
-    beta: float, cpu_millicores: NDArray[np.float64], pods: int, declared: Declared, places: state.InstanceRows
+    fleet: Fleet,
+    settings: SimulationSettings,
+    cpu_millicores: NDArray[np.float64],
+    pods: int,
+    declared: Declared,
+    places: state.InstanceRows,
 ) -> NodeStates:
     row_service = places.row_service
-    states = new_states(cpu_millicores / 1e3, beta, instances=max(1, len(row_service)), pods=pods, requests=64)
+    states = new_states(
+        cpu_millicores / 1e3,
+        fleet.beta if settings.sim.beta is None else settings.sim.beta,
+        traits=traits_of(fleet.services, fleet.interference),
+        instances=max(1, len(row_service)),
+        pods=pods,
+        requests=64,
+    )
     fresh = states.instances
     fresh["heap"] = fresh["queue_first"] = fresh["queue_last"] = NONE
     for row, service in enumerate(row_service.tolist()):
         fresh["used"][:, row] = 1
+        fresh["service"][:, row] = service
         fresh["limit_cores"][:, row] = declared.limit_millicores[service] / 1e3
         fresh["memory_mib"][:, row] = places.instance_memory[service]
         fresh["concurrency"][:, row] = places.concurrency[service]

@@ -24,6 +24,7 @@ from tango.emulation.virtual_kubelet.lc_instance import LcInstance
 from tango.emulation.virtual_kubelet.network import ClusterNetwork
 from tango.emulation.virtual_kubelet.node_timeline import NodeTimeline
 from tango.emulation.workload.http1 import Work
+from tango.node_model.interference import traits_of
 from tango.settings import LcSettings, Settings
 from tango.sim.decision_costs import DecisionCosts
 from tango.sim.simulate import Given, simulate
@@ -84,6 +85,7 @@ class LiveFleet:
                 cores,
                 beta=self.fleet.beta,
                 call_later=self.clock.call_later,
+                traits=traits_of(self.fleet.services, self.fleet.interference),
                 clock=self.clock,
                 wall=lambda: self.clock.now_s,
             )
@@ -97,6 +99,7 @@ class LiveFleet:
                             limit_cores=service.cpu_limit_millicores / 1e3,
                             memory_mib=memory,
                             concurrency=service.concurrency,
+                            service=s,
                         )
                         self.instances[len(self.place), s] = LcInstance(
                             timeline, network, name="", node=n, row=row, largest_memory_mib=memory
@@ -138,6 +141,7 @@ class LiveFleet:
             weight=float(service.cpu_request_millicores),
             limit_cores=service.cpu_limit_millicores / 1e3,
             work_s=float(world.requests.cpu_work_s[r]),
+            service=int(world.requests.service[r]),
             memory_mib=float(world.requests.memory_mib[r]),
             ended=ended,
         )

@@ -11,6 +11,7 @@ from tango.domain.fleet import Cluster, Fleet, NetworkModel, Node
 from tango.emulation.virtual_kubelet.network import ClusterNetwork
 from tango.emulation.virtual_kubelet.node_pool import NodePool
 from tango.emulation.virtual_kubelet.node_timeline import NodeTimeline
+from tango.node_model.interference import traits_of
 from tests.fakes.manual_clock import ManualClock
 
 Json = dict[str, Any]
@@ -62,18 +63,23 @@ class Addresses:
 class ClockedPool:
     """A pool on a clock, and what it reported in order."""
 
-    def __init__(self) -> None:
+    def __init__(self, fleet: Fleet = FLEET) -> None:
         self.clock = ManualClock()
         timeline = NodeTimeline(
-            [n.cpu_millicores / 1000 for n in NODES], beta=0.0, call_later=self.clock.call_later, clock=self.clock, wall=self.clock
+            [n.cpu_millicores / 1000 for n in NODES],
+            beta=0.0,
+            call_later=self.clock.call_later,
+            traits=traits_of(fleet.services, fleet.interference),
+            clock=self.clock,
+            wall=self.clock,
         )
         self.addresses = Addresses()
         self.reports: list[str] = []
         self.pool = NodePool(
-            FLEET,
-            FLEET.clusters[0],
+            fleet,
+            fleet.clusters[0],
             timeline=timeline,
-            network=ClusterNetwork(FLEET, "here"),
+            network=ClusterNetwork(fleet, "here"),
             addresses=self.addresses,
             report=self.reports.append,
         )

@@ -105,7 +105,12 @@ class ReferenceEngine:
         self.rtt_s = fleet.rtt_ms() / 1e3
         self.s_per_kib = 8192 / 1e6 / fleet.bandwidth_mbit_per_s()
         n, s, c = len(self.declared_nodes), len(self.services), len(fleet.clusters)
-        self.nodes = [ReferenceNode(node.cpu_millicores / 1e3, self.beta, self._fresh_instances()) for node in self.declared_nodes]
+        rows = {service.name: s for s, service in enumerate(self.services)}
+        neighbours = {rows[one.service]: one for one in fleet.interference}
+        self.nodes = [
+            ReferenceNode(node.cpu_millicores / 1e3, self.beta, self._fresh_instances(), neighbours=neighbours)
+            for node in self.declared_nodes
+        ]
         self.sites = [Site() for _ in range(n)]
         for site in self.sites:
             self._declare(site, changed_s=-1e9)
@@ -502,6 +507,7 @@ class ReferenceEngine:
                 work_s,
                 float(self.requests.memory_mib[r]),
                 at_s,
+                service=int(self.requests.service[r]),
             )
         )
 

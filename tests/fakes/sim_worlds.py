@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tango.domain.fleet import Cluster, Fleet, NetworkModel, Node
+from tango.domain.interference import ServiceInterference
 from tango.domain.quantities import Amounts
 from tango.domain.runs import NewRequests
 from tango.domain.services import Service, ServiceClass
@@ -150,6 +151,7 @@ def draw_sim_world(seed: int, *, failures: bool = True) -> SimWorld:
         beta=float(rng.choice((0.0, 0.3, 1.0))),
         staleness_s=float(rng.choice((0.1, 0.3, 1.0, 5.0))),
         actuation_delay_s=float(rng.choice((0.03, 0.15))),
+        interference=_draw_interference(np.random.default_rng((seed, 2)), services),
     )
     outages: tuple[Outage, ...] = ()
     if failures and rng.random() < 0.4:
@@ -166,6 +168,21 @@ def draw_sim_world(seed: int, *, failures: bool = True) -> SimWorld:
         system=MIXES[rng.integers(len(MIXES))],
         outages=outages,
         costs=_draw_costs(rng),
+    )
+
+
+def _draw_interference(rng: np.random.Generator, services: tuple[Service, ...]) -> tuple[ServiceInterference, ...]:
+    """In a third of the worlds most services exert pressure, and most of those say how sensitive they are."""
+    if rng.random() >= 1 / 3:
+        return ()
+    return tuple(
+        ServiceInterference(
+            service=service.name,
+            pressure=tuple(rng.choice((0.0, 0.5, 3.0), 3).tolist()),
+            sensitivity=tuple(rng.choice((0.0, 0.4, 1.0), 3).tolist()) if rng.random() < 0.8 else None,
+        )
+        for service in services
+        if rng.random() < 0.8
     )
 
 

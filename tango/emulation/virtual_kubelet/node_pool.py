@@ -90,6 +90,8 @@ class NodePool:
         self.nodes = nodes = cluster.nodes
         self.index = {node.name: k for k, node in enumerate(nodes)}
         self._cluster = cluster.name
+        self._service_row = {service.name: k for k, service in enumerate(fleet.services)}
+        """Rows of the model's traits."""
         self.runs: dict[str, PodRun] = {}
         self.timeline = timeline
         self._ledgers = [Allocations(node) for node in nodes]
@@ -239,7 +241,11 @@ class NodePool:
         memory_mib = float(most_mib or node.memory_mib)
         concurrency = spec.concurrency
         run.key = self.timeline.add_instance(
-            run.node, limit_cores=limit_cores(self.nodes[run.node], size), memory_mib=memory_mib, concurrency=concurrency
+            run.node,
+            limit_cores=limit_cores(self.nodes[run.node], size),
+            memory_mib=memory_mib,
+            concurrency=concurrency,
+            service=self._service_row.get(spec.service, -1),
         )
         run.instance = instance = LcInstance(
             self.timeline,
@@ -353,6 +359,7 @@ class NodePool:
             work_s=spec.work_s,
             memory_mib=held_mib,
             ended=lambda started_s, finished_s: self._be_ended(run, started_s, finished_s),
+            service=self._service_row.get(spec.service, -1),
         )
         if spec.work_s / cores >= SHORT_POD_S:
             self._report(spec.uid)

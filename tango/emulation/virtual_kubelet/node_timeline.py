@@ -16,6 +16,7 @@ import structlog
 
 from tango.emulation.scheduled_calls import CallLater, Timer
 from tango.node_model import NodeModel, NodeUsage
+from tango.node_model.interference import NeighbourTraits
 
 log = structlog.get_logger(__name__)
 
@@ -43,10 +44,11 @@ class NodeTimeline:
         *,
         beta: float,
         call_later: CallLater,
+        traits: NeighbourTraits | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        self.model = NodeModel(cpu_cores, beta=beta)
+        self.model = NodeModel(cpu_cores, beta=beta, traits=traits)
         self._call_later = call_later
         self._clock = clock
         self._wall = wall
@@ -82,11 +84,16 @@ class NodeTimeline:
 
     # ---- instances and pods --------------------------------------------------------------------------------------------------
 
-    def add_instance(self, node: int, *, limit_cores: float, memory_mib: float, concurrency: int) -> int:
-        """Start an LC instance on a node; return its row in the model."""
+    def add_instance(self, node: int, *, limit_cores: float, memory_mib: float, concurrency: int, service: int = -1) -> int:
+        """Start an LC instance on a node, of a row of the traits (-1: none); return its row in the model."""
         at_s = self._catch_up()
         return self.model.add_instance(
-            node, limit_cores=limit_cores, memory_mib=memory_mib, concurrency=concurrency, at_s=self._not_before(node, at_s)
+            node,
+            limit_cores=limit_cores,
+            memory_mib=memory_mib,
+            concurrency=concurrency,
+            at_s=self._not_before(node, at_s),
+            service=service,
         )
 
     def resize_instance(self, node: int, row: int, *, limit_cores: float, memory_mib: float) -> None:
@@ -123,8 +130,10 @@ class NodeTimeline:
             del self._ended[key]
         self._set_timer()
 
-    def add_pod(self, node: int, *, weight: float, limit_cores: float, work_s: float, memory_mib: float, ended: Ended) -> int:
-        """Start a BE pod on a node; return its key. `ended` is called when its work is done."""
+    def add_pod(
+        self, node: int, *, weight: float, limit_cores: float, work_s: float, memory_mib: float, ended: Ended, service: int = -1
+    ) -> int:
+        """Start a BE pod on a node, of a row of the traits (-1: none); return its key. `ended` is called when its work is done."""
         at_s = self._catch_up()
         key = next(self._numbers)
         self.model.add_pod(
@@ -135,6 +144,7 @@ class NodeTimeline:
             work_s=work_s,
             memory_mib=memory_mib,
             at_s=self._not_before(node, at_s),
+            service=service,
         )
         self._ended[key] = ended
         self._set_timer()

@@ -25,6 +25,7 @@ from tango.errors import ConfigError, UsageError
 from tango.fleets import load_fleet
 from tango.kube.api_client import KubeClient
 from tango.node_model import warm_up
+from tango.node_model.interference import traits_of
 from tango.settings import KubeSettings
 from tango.telemetry.loops import watch_lag
 
@@ -95,7 +96,12 @@ async def _run(options: VirtualKubeletOptions, fleet: Fleet, cluster: Cluster, a
             cluster,
             # Pods of others too: they take room on the nodes, and as processes services may adopt them.
             namespace="",
-            timeline=NodeTimeline([n.cpu_millicores / 1000 for n in cluster.nodes], beta=fleet.beta, call_later=loop.call_later),
+            timeline=NodeTimeline(
+                [n.cpu_millicores / 1000 for n in cluster.nodes],
+                beta=fleet.beta,
+                call_later=loop.call_later,
+                traits=traits_of(fleet.services, fleet.interference),
+            ),
             addresses=addresses,
             processes=_processes(options, fleet, cluster.name, addresses),
             call_key=options.call_key,

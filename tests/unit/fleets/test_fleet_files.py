@@ -36,8 +36,10 @@ def _fleet(tmp_path: Path, text: str):
 
 
 def test_built_in_fleets_are_found_by_name() -> None:
-    """Six fleets ship with the package."""
-    assert fleet_names() == ("bench", "continent", "demo", "paper", "single", "testbed")
+    """Eight fleets ship with the package."""
+    assert fleet_names() == (
+        *("bench", "continent", "demo", "paper", "paper-interference", "single", "testbed", "testbed-interference"),
+    )
 
 
 def test_demo_fleet_carries_its_load_at_60_to_75_percent() -> None:
@@ -95,7 +97,9 @@ def test_the_hash_follows_values_and_not_comments(tmp_path: Path) -> None:
 
 def test_an_unknown_fleet_lists_the_known_ones() -> None:
     """The caller sees what exists; exit status 2."""
-    with pytest.raises(UsageError, match="known fleets: bench, continent, demo, paper, single, testbed") as caught:
+    with pytest.raises(
+        UsageError, match="known fleets: bench, continent, demo, paper, paper-interference, single, testbed, "
+    ) as caught:
         load_fleet("dmeo")
 
     assert caught.value.exit_status == 2

@@ -91,7 +91,7 @@ def test_work_that_counts_and_work_that_was_lost_is_the_work_that_nodes_did(seed
     done = np.where(result.outcomes.state == SUCCEEDED, world.requests.cpu_work_s, 0.0)
     is_lc = world.requests.service_class == ServiceClass.LC
     lost_lc = np.array([world.fleet.services[s].service_class is ServiceClass.LC for s in result.losses.service], np.bool_)
-    assert nodes["be_busy_s"].sum() == pytest.approx(done[~is_lc].sum() + result.losses.work_lost_s[~lost_lc].sum(), abs=1e-6)
+    assert nodes["be_work_s"].sum() == pytest.approx(done[~is_lc].sum() + result.losses.work_lost_s[~lost_lc].sum(), abs=1e-6)
     assert nodes["lc_work_s"].sum() >= done[is_lc].sum() - 1e-6
     if not lost_lc.any():
         assert nodes["lc_work_s"].sum() == pytest.approx(done[is_lc].sum(), abs=1e-6)
@@ -142,6 +142,21 @@ def test_be_slows_lc_where_it_interferes() -> None:
         later += int((run.outcomes.finished_s[is_lc] > alone.outcomes.finished_s[is_lc] + 1e-3).sum())
 
     assert later > 0
+
+
+def test_neighbours_slow_each_other_in_worlds_that_declare_it() -> None:
+    """The worlds above are drawn with interference by kinds too, and it makes LC and BE later than beta alone does."""
+    later = {ServiceClass.LC: 0, ServiceClass.BE: 0}
+    for seed in range(40):
+        world = replace(draw_sim_world(seed, failures=False), system=SYSTEMS["k8s-native"])
+        if not world.fleet.interference:
+            continue
+        run, alone = run_of(world), run_of(replace(world, fleet=replace(world.fleet, interference=(), beta=0.0)))
+        slower = run.outcomes.finished_s > alone.outcomes.finished_s + 1e-3
+        for of in later:
+            later[of] += int(slower[world.requests.service_class == of].sum())
+
+    assert min(later.values()) > 0
 
 
 @given(seed=SEEDS, lc=st.sampled_from(["dss-lc", "dss-lc", "load-greedy", "scoring", "ceres"]))

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
+from tango.domain.interference import ServiceInterference
+from tango.domain.services import Service, ServiceClass
 from tango.emulation.workload.http1 import Work
 from tests.fakes.clocked_pool import FLEET, ClockedPool, be, conditions, lc, limit, never, resources
 
@@ -108,6 +111,31 @@ async def test_an_instance_answers_through_network_and_node_model() -> None:
     assert answers[0][2] == pytest.approx(100.12, abs=0.0021)
     with pytest.raises(ValueError, match="300"):
         instance.begin(Work(0.1, 300.0, "here", 4.0), lambda s, f: None, never)
+
+
+async def test_neighbours_slow_each_other_by_what_the_fleet_declares_of_their_services() -> None:
+    """A pod on a quarter of the node takes half of the cache: 0.1 s of work take 0.15 s. One of no service of the fleet exerts nothing."""
+    services = (
+        Service(name="web", service_class=ServiceClass.LC, cpu_work_s=0.1, memory_mib=32, target_ms=500.0, instance_memory_mib=256),
+        Service(name="batch", service_class=ServiceClass.BE, cpu_work_s=1.0, memory_mib=64),
+    )
+    minds = ServiceInterference(service="web", sensitivity=(0.0, 1.0, 0.0))
+    exerts = ServiceInterference(service="batch", pressure=(0.0, 2.0, 0.0))
+    clocked = ClockedPool(replace(FLEET, services=services, interference=(minds, exerts)))
+    web, batch, other = lc("a"), be("b", work_s=60.0), be("c", work_s=60.0)
+    web["metadata"]["labels"]["tango/service"] = "web"
+    batch["metadata"]["labels"]["tango/service"] = "batch"
+    other["metadata"]["labels"]["tango/service"] = "elsewhere"
+    for pod in (web, batch, other):
+        await clocked.pool.start(pod)
+    instance = clocked.pool.runs["a"].instance
+    assert instance is not None
+    answers: list[tuple[float, float]] = []
+
+    instance.begin(Work(0.1, 32.0, "here", 4.0), lambda s, f: answers.append((s, f)), never)
+    clocked.clock.run_to(1.0)
+
+    assert answers == [pytest.approx((100.01, 100.16))]
 
 
 async def test_a_client_that_leaves_takes_its_request_along() -> None:
