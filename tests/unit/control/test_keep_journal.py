@@ -82,7 +82,24 @@ def test_what_is_due_while_a_message_waits_for_a_worker_goes_into_the_next_one(w
 
     run_to(world, keeper_of(world), 0.11)
 
-    assert [len(batch.request_ids) for batch in world.publisher.batches] == [1, 59]
+    assert [len(batch.request_ids) for batch in world.publisher.batches] == [1, 60]
+
+
+def test_what_is_due_before_the_last_message_is_taken_goes_out_a_window_later(world: WorkerWorld) -> None:
+    """Workers are idle, and take a message some milliseconds after it was sent: nobody waits for the next long look."""
+    run_id = world.create(WEB, WEB, WEB, gap_s=0.004)
+    keeper = keeper_of(world)
+
+    world.clock.now_s += keeper.step()  # finds the run
+    while world.clock.now_s < ZERO_S + 0.04:
+        wait_s = keeper.step()
+        taken = world.publisher.request_ids[:1]  # the first, some milliseconds on
+        world.clock.now_s += wait_s / 2
+        world.start(run_id, [k for k in taken if world.states(run_id)[k] == "released"])
+        world.clock.now_s += wait_s / 2
+
+    late_s = [world.publisher.at_s(k) - (ZERO_S + 0.004 * k) for k in range(3)]
+    assert max(late_s) <= 2 * REPLAY.window_s + 0.001
 
 
 def test_release_does_not_run_ahead_of_dispatch(world: WorkerWorld) -> None:
