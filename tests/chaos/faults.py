@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from tests.chaos.gateways import AtCall
 from tests.chaos.network import CENTRE
 from tests.chaos.timeline import Process
 from tests.chaos.world import HEALED_AT_S, World
@@ -86,15 +87,16 @@ def _crash(world: World, dice: random.Random, most_s: float) -> Made:
 
 
 def _crash_amid_calls(world: World, dice: random.Random, most_s: float) -> Made:
-    calls, steps = dice.randint(1, 6), dice.randint(0, 3)
+    calls, steps, is_unawaited = dice.randint(1, 6), dice.randint(0, 3), dice.random() < 0.5
 
     def killed(process: Process) -> None:
         process.killed_at_step, process.kills_after = steps, False
 
     def strike() -> None:
-        world.gateways.kills_at_calls += [("", killed)] * calls
+        world.gateways.kills_at_calls += [AtCall("", is_unawaited, killed) for _ in range(calls)]
 
-    return f"workers are killed {steps} steps after they have sent a caller's call, {calls} times", strike
+    whose = "a call that nobody waits for" if is_unawaited else "a caller's call"
+    return f"workers are killed {steps} steps after they have sent {whose}, {calls} times", strike
 
 
 def _crash_of_machine(world: World, dice: random.Random, most_s: float) -> Made:
@@ -267,6 +269,7 @@ def _power_lost(world: World, dice: random.Random, most_s: float) -> Made:
         return f"the power of {site} is lost for {down_s:.1f} s", lambda: world.lose_power(site, down_s)
     world.disks[site].losses += 1
     after_s = dice.uniform(0.0, 0.2) if dice.random() < 0.5 else None
+    is_unawaited = dice.random() < 0.7
 
     def at_a_call(_: Process) -> None:
         world.timeline.at(world.timeline.now_s + (after_s or 0.0), lambda: world.lose_power(site, down_s))
@@ -275,7 +278,7 @@ def _power_lost(world: World, dice: random.Random, most_s: float) -> Made:
         if after_s is None:
             world.lose_power(site, down_s)
         else:
-            world.gateways.kills_at_calls.append((site, at_a_call))
+            world.gateways.kills_at_calls.append(AtCall(site, is_unawaited, at_a_call))
 
     words = "" if after_s is None else f", {after_s:.2f} s after the next call of a caller"
     return f"the power of {site} is lost for {down_s:.1f} s{words}", strike

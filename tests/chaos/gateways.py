@@ -43,6 +43,18 @@ class Body:
         return self.content
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class AtCall:
+    """What is to happen when a caller's call has been sent to an instance."""
+
+    site: str
+    """Of this cluster's workers; empty: of any."""
+    is_unawaited: bool
+    """Whether it must be one that nobody waits for: whoever waits soon waits no longer, and his call is withdrawn."""
+    strike: Callable[[Process], None]
+    """With the process that has sent it."""
+
+
 @dataclass(frozen=True, slots=True)
 class GatewayLife:
     """One gateway process, in one of its lives."""
@@ -71,20 +83,19 @@ class Gateways:
     at: dict[str, GatewayLife] = field(default_factory=dict)
     """By cluster."""
     breaks: float = BREAKS
-    kills_at_calls: list[tuple[str, Callable[[Process], None]]] = field(default_factory=list)
-    """What is to become of the worker process that sends the next call of a caller, and of the one after it; of a cluster, or of any ("").
-    """
+    kills_at_calls: list[AtCall] = field(default_factory=list)
+    """What is to happen at the next calls of callers, once each."""
     began: Counter[bytes] = field(default_factory=Counter)
     """How often an instance has begun with a call, by its body: what one caller sends is unlike what any other does."""
 
-    def sent(self, cluster: str) -> None:
+    def sent(self, cluster: str, *, is_awaited: bool) -> None:
         """The running process has sent a caller's call to an instance."""
         process = self.timeline.current
         assert process is not None
         for of in self.kills_at_calls:
-            if of[0] in ("", cluster):
+            if of.site in ("", cluster) and not (is_awaited and of.is_unawaited):
                 self.kills_at_calls.remove(of)
-                of[1](process)
+                of.strike(process)
                 return
 
     def run(self, cluster: str, journal: SqliteJournal, publisher: Publisher, settings: Settings) -> None:
@@ -176,7 +187,7 @@ class SimulatedServiceCalls:
                     await asyncio.sleep(kubelets.hangs[instance.node] - timeline.now_s)
                 began_s = timeline.now_s
                 self._gateways.began[called.call.body] += 1
-                self._gateways.sent(self._cluster)
+                self._gateways.sent(self._cluster, is_awaited=called.answer_to is not None)
                 await asyncio.sleep(work.cpu_work_s * self._dice.uniform(0.5, 2.0))
                 if instance.uid not in kubelets.running or self._dice.random() < self._gateways.breaks:
                     raise failed(Reason.INSTANCE_UNREACHABLE, f"instance {instance.pod} went away")

@@ -97,6 +97,7 @@ def run_seed(seed: int, *, load: Load | None = None, verbose: bool = False, kind
     del world, timeline
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None  # what dead processes had begun ends here, by whatever error
     gc.collect()
+    gc.collect()  # what the first has ended holds the world until then
     sys.unraisablehook = hook
     gc.enable()
     return result
@@ -109,8 +110,10 @@ def _drive(world: World, dice: random.Random, result: Result, verbose: bool, kin
         at_s = dice.uniform(60.0, HEALED_AT_S - 100.0)
         planned.append(faults.Fault(at_s, "run cancelled", "the run is cancelled", world.cancel))
 
-    if dice.random() < 0.25:
-        at_s = dice.uniform(60.0, HEALED_AT_S - 20.0)
+    if dice.random() < 0.35:
+        # Just after some caller came: what he sent is still on its way to the centre.
+        came_s = [c.at_s for c in world.callers.everyone if 60.0 < c.at_s < HEALED_AT_S - 20.0]
+        at_s = dice.choice(came_s) + dice.uniform(0.0, 1.0) if came_s else HEALED_AT_S / 2
         planned.append(faults.Fault(at_s, "live run turned", "callers' requests go into another run", world.turn_live))
 
     def struck(fault: faults.Fault) -> None:

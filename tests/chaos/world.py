@@ -134,6 +134,8 @@ class World:
         self.seed, self.settings, self.timeline = seed, settings, timeline
         self.began_s = timeline.now_s
         self.dice = random.Random(f"world {seed}")
+        self.figures_every_s = random.Random(f"figures {seed}").choice((0.5, 15.0))
+        """Seconds between two looks for ended runs, which are closed with their figures."""
         self.fleet, self.services = FLEET, {s.name: s for s in SERVICES}
         self.network = Network(timeline, random.Random(f"network {seed}"))
         self.centre = Centre(timeline, self.network, settings, random.Random(f"centre {seed}"))
@@ -398,7 +400,7 @@ class World:
             if claim is not None:
                 with contextlib.suppress(Exception):
                     here.figures.save(claim, {}, {})
-            self.timeline.sleep(15.0)
+            self.timeline.sleep(self.figures_every_s)
 
     def _claimed(self, here: Any) -> FiguresClaim | None:
         try:
