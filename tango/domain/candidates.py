@@ -29,6 +29,8 @@ REQUESTS = "requests"
 SHARE = "of what LC leaves"
 POINTS = ""
 """Units of prices."""
+BE_LOSES = "cores that BE would lose to it"
+"""Figure of a node, 0 to 1, by which `dss-lc` chooses among equally quick ones of the entry cluster."""
 KEPT_DIGITS = 6
 """Significant digits that are kept of a price: differences beyond them tell nobody anything."""
 
@@ -183,9 +185,10 @@ def why_won(weighed: Weighed) -> str:
     elif not others:
         said = f"{chosen.node} was the only node that could take it, at {in_unit(weighed, chosen.price)}"
     elif others[0].price == chosen.price:
+        spares_be = chosen.figures.get(BE_LOSES, 0.0) < others[0].figures.get(BE_LOSES, 0.0)
         said = (
             f"{chosen.node} had {weighed.rule}, {in_unit(weighed, chosen.price)}, as had {others[0].node}; of equal ones the policy takes "
-            "the first that it meets"
+            + ("the one where BE loses least" if spares_be else "the first that it meets")
         )
     else:
         said = (

@@ -226,7 +226,9 @@ def believe(state: EngineState, home: int, now_s: float) -> None:
             belief.limit_cores[service, node] = truth.limit[service, node]
     if policy.counts_crowding:  # prices of all services depend on what all of them have in flight
         for k in range(terrain.first[home], terrain.first[home + 1]):
-            belief.demand[terrain.members[k]] = demand_cores(belief, terrain.members[k])
+            node = terrain.members[k]
+            belief.demand[node] = demand_cores(belief, node)
+            belief.be_limit[node] = state.sites[node].placed_limit / 1e3
     for service in range(belief.price.shape[0]):
         if terrain.target_s[service] == np.inf:
             continue
@@ -247,6 +249,8 @@ def put_back(state: EngineState, home: int, rows: NDArray[np.int64]) -> None:
     """Let the belief be as published again, wherever `believe` and the dispatch of these rows have touched it."""
     policy, terrain, belief, published = state.rules.lc_policy, state.terrain, state.belief, state.published
     service_of, chosen, sent = state.arrivals.service, state.choices.node, state.lists.sent
+    for k in range(terrain.first[home], terrain.first[home + 1]):
+        belief.be_limit[terrain.members[k]] = np.inf
     for service in range(belief.price.shape[0]):
         if terrain.target_s[service] == np.inf:
             continue

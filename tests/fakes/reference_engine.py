@@ -300,7 +300,7 @@ class ReferenceEngine:
         else:
             offers = []
             for c in range(len(self.fleet.clusters)):
-                offer = self._offer(c, s, in_flight, limit)
+                offer = self._offer(home, c, s, in_flight, limit)
                 if offer is not None:
                     cost_s = self._network_s(home, c, s) + offer[0]
                     carried = (sent.get((s, c), 0) + 1.0) * service.payload_kib * self.s_per_kib[home, c] <= self._target_s(s)
@@ -315,10 +315,24 @@ class ReferenceEngine:
             late = True
         return n, late, expected_s
 
-    def _offer(self, c: int, s: int, in_flight: np.ndarray, limit: np.ndarray) -> tuple[float, int] | None:
-        """(time, node) of the quickest node of a cluster; the first of equals."""
+    def _offer(self, home: int, c: int, s: int, in_flight: np.ndarray, limit: np.ndarray) -> tuple[float, int] | None:
+        """(time, node) of the quickest node of a cluster; of equals, in the entry cluster of `dss-lc` the one where BE loses least, and
+        the first of those."""
         nodes = [n for n, cluster in enumerate(self.cluster_of) if cluster == c and limit[s, n] > 0]
-        return min(((self._time_on_node_s(s, n, in_flight, limit), n) for n in nodes), default=None)
+        spares_be = self.system.lc == "dss-lc" and c == home
+        offers = [
+            (self._time_on_node_s(s, n, in_flight, limit), self._taken_from_be(n, in_flight, limit) if spares_be else 1.0, n)
+            for n in nodes
+        ]
+        best = min(offers, default=None)
+        return None if best is None else (best[0], best[2])
+
+    def _taken_from_be(self, n: int, in_flight: np.ndarray, limit: np.ndarray) -> float:
+        """Cores, at most one, that one more request takes of those which the BE pods of a node may use by their limits."""
+        cores = self.declared_nodes[n].cpu_millicores / 1e3
+        lc = sum(float(min(in_flight[k, n], limit[k, n])) for k in range(len(self.services)))
+        be = sum(float(self.services[s].cpu_limit_millicores) for s, _ in self.sites[n].placed.values()) / 1e3
+        return min(1.0, max(0.0, be + lc + 1.0 - cores))
 
     def _target_s(self, s: int) -> float:
         return (self.services[s].target_ms or math.inf) / 1e3

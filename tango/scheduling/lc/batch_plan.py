@@ -28,12 +28,13 @@ from tango.scheduling.lc.columns import (
     Exploration,
     Terrain,
     Traits,
+    be_cores,
     belief_of,
     new_choices,
     new_terrain,
     with_answers,
 )
-from tango.scheduling.lc.dispatch import dispatch, set_prices
+from tango.scheduling.lc.dispatch import dispatch, see_home, set_prices
 from tango.scheduling.lc.rule import LcRule
 from tango.scheduling.work_scale import set_work_scale
 from tango.settings.decisions import LcSettings
@@ -70,6 +71,8 @@ class Now(NamedTuple):
     """(s,) as `within_budget` takes it."""
     in_flight: NDArray[np.float64]
     """(s, n) the snapshot's; read alone."""
+    be_cores: NDArray[np.float64]
+    """(n,) what BE may use of each node (`columns.be_cores`); read alone."""
 
 
 class Kept(NamedTuple):
@@ -106,7 +109,10 @@ def plan_batch(policy: Traits, now: Now, batch: BatchColumns, kept: Kept, to: Ch
             belief.in_flight[s, n] = now.in_flight[s, n]
         for c in range(kept.sent.shape[1]):
             kept.sent[s, c] = 0.0
+    for n in range(now.in_flight.shape[1]):
+        belief.be_limit[n] = np.inf
     set_prices(policy, terrain, belief)
+    see_home(policy, terrain, belief, now.entry, now.be_cores)
     asks = Asks(batch.service, batch.target_s, batch.turn)
     dispatch(policy, now.entry, batch.row, asks, terrain, belief, kept.sent, to, explore)
     for row in batch.row:
@@ -169,6 +175,7 @@ class BatchPlanner:
             scales_work=not is_called,
             margin_s=margin_s,
             in_flight=seen.in_flight,
+            be_cores=be_cores(seen),
         )
         plan_batch(rule.traits, now, batch, kept, to, NO_NOISE)
         return LcPlan(node=to.node, late=to.late, shed=batch.shed, expected_s=to.expected_s, policy=rule.name)

@@ -22,7 +22,8 @@ class Traits(NamedTuple):
     place: int
     """In `built_in.POLICIES`; `ELSEWHERE` for a policy in Python, which compiled code never asks."""
     counts_crowding: bool
-    """Its prices count that the LC services of a node share its CPU: one request changes the prices of the node's other services."""
+    """Its prices count that the LC services of a node share its CPU: one request changes the prices of the node's other services. Of
+    equal prices in the entry cluster that node is offered where BE loses least."""
     minds_links: bool
     """A batch that gives a link more than it carries within the target counts as late."""
     observes: bool
@@ -82,6 +83,9 @@ class Belief(NamedTuple):
     """(n,) CPU of the node."""
     demand: NDArray[np.float64]
     """(n,) `demand_cores` of what is in flight; kept up to date for policies that count crowding alone."""
+    be_limit: NDArray[np.float64]
+    """(n,) cores that the BE pods of a node of the entry cluster may use, by their limits; infinity elsewhere, where what BE leaves idle
+    is known too late to be counted on, and where nobody asks."""
     free_cpu: NDArray[np.float64]
     """(n,) share of the CPU that was measured idle."""
     free_memory: NDArray[np.float64]
@@ -217,6 +221,7 @@ def new_belief(
         in_flight=in_flight,
         cores=cores,
         demand=np.minimum(in_flight, limit_cores).sum(axis=0),
+        be_limit=np.full(nodes, np.inf),
         free_cpu=np.ones(nodes),
         free_memory=np.ones(nodes),
         slack=np.ones(nodes),
@@ -248,6 +253,12 @@ def belief_of(snapshot: FleetSnapshot, *, observes: bool = False) -> Belief:
         slack=snapshot.slack,
     )
     return with_answers(found, snapshot) if observes else found
+
+
+def be_cores(snapshot: FleetSnapshot) -> NDArray[np.float64]:
+    """(n,) cores that the BE pods of each node may use, by their limits, as `Belief.be_limit` has it of the entry cluster."""
+    found: NDArray[np.float64] = snapshot.be_cpu_limit / 1e3
+    return found
 
 
 def with_answers(belief: Belief, snapshot: FleetSnapshot) -> Belief:

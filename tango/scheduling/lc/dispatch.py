@@ -7,7 +7,8 @@ A request of service s that enters at cluster e and runs on node n of cluster c 
 The policy's file says what the price is and how a node is chosen by it; for the policies that go by time, the weight is 1 and the price
 the expected time on the node. The network is the same for all nodes of a cluster, so each cluster offers its cheapest node. That gives
 the same plan as a look at every node (a test holds them together) at a cost that grows with the clusters tried, not with the nodes there
-are.
+are. Of its equally cheap nodes a cluster offers the first; the entry cluster of a policy that counts crowding offers the one where the
+request takes least CPU from BE (`taken_from_be`), which no price knows, since LC goes first on every node.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from tango.compiled import in_place, inlined, one_of
 from tango.scheduling.lc.built_in import POLICIES
 from tango.scheduling.lc.columns import Ask, Asks, Belief, Choices, Exploration, Terrain, Traits
-from tango.scheduling.lc.expected_time import demand_cores, expected_on_node_s, link_carries, network_s, time_alone_s
+from tango.scheduling.lc.expected_time import demand_cores, expected_on_node_s, link_carries, network_s, taken_from_be, time_alone_s
 from tango.scheduling.lc.offers import forget_offers
 
 _price = one_of([policy.price for policy in POLICIES], otherwise=time_alone_s)
@@ -33,12 +34,13 @@ def set_price(policy: Traits, terrain: Terrain, belief: Belief, service: int, no
 
 @inlined
 def set_offer(terrain: Terrain, belief: Belief, service: int, cluster: int) -> None:
-    """Find the cheapest node of a cluster for a service; among equals the first."""
-    cheapest, least = -1, np.inf
+    """Find the cheapest node of a cluster for a service; among equals the one where BE loses least, and among equals of these the first."""
+    cheapest, least, taken = -1, np.inf, np.inf
     for k in range(terrain.first[cluster], terrain.first[cluster + 1]):
         node = terrain.members[k]
-        if belief.price[service, node] < least:
-            cheapest, least = node, belief.price[service, node]
+        price = belief.price[service, node]
+        if price < least or (price == least and cheapest >= 0 and taken_from_be(belief, node) < taken):
+            cheapest, least, taken = node, price, taken_from_be(belief, node)
     belief.best_node[service, cluster] = cheapest
     belief.best_price[service, cluster] = least
 
@@ -68,7 +70,12 @@ def count_in(policy: Traits, terrain: Terrain, belief: Belief, service: int, nod
     """Add requests to what is believed to be in flight on a node."""
     belief.in_flight[service, node] += requests
     if policy.counts_crowding:
+        taken = taken_from_be(belief, node)
         belief.demand[node] = demand_cores(belief, node)
+        if not is_crowded(belief, node) and taken_from_be(belief, node) != taken:
+            for other in range(belief.in_flight.shape[0]):
+                if other != service and belief.limit_cores[other, node] > 0.0:
+                    set_offer(terrain, belief, other, terrain.cluster_of[node])
         if is_crowded(belief, node):
             for other in range(belief.in_flight.shape[0]):
                 if other != service and belief.limit_cores[other, node] > 0.0:
@@ -82,6 +89,18 @@ def count_in(policy: Traits, terrain: Terrain, belief: Belief, service: int, nod
 def is_crowded(belief: Belief, node: int) -> bool:
     """Whether one more request of any service may find the node crowded, so that the prices of all its services depend on each other."""
     return bool(belief.demand[node] + 1.0 > belief.cores[node])
+
+
+@in_place
+def see_home(policy: Traits, terrain: Terrain, belief: Belief, home: int, be_limit: NDArray[np.float64]) -> None:
+    """Put in what BE may use of the nodes of an entry cluster, (n,) cores; infinity of all takes it out again. No price changes."""
+    if not policy.counts_crowding:
+        return
+    for k in range(terrain.first[home], terrain.first[home + 1]):
+        belief.be_limit[terrain.members[k]] = be_limit[terrain.members[k]]
+    for service in range(belief.price.shape[0]):
+        if terrain.target_s[service] < np.inf:
+            set_offer(terrain, belief, service, home)
 
 
 @in_place

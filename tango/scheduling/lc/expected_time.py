@@ -57,6 +57,12 @@ def crowding(belief: Belief, service: int, node: int, in_flight: float) -> float
 
 
 @inlined
+def taken_from_be(belief: Belief, node: int) -> float:
+    """Cores, 0 to 1, that the BE pods of a node would lose to one more LC request; 1 where they are not known."""
+    return float(min(1.0, max(0.0, belief.be_limit[node] + belief.demand[node] + 1.0 - belief.cores[node])))
+
+
+@inlined
 def expected_on_node_s(policy: Traits, terrain: Terrain, belief: Belief, service: int, node: int) -> float:
     """What a policy takes the time of one more request of a service on a node to be."""
     time_s = time_alone_s(terrain, belief, service, node)

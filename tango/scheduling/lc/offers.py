@@ -4,6 +4,9 @@ A batch asks again and again for the cheapest offer, and each request raises onl
 at stand in a heap by their cost, one heap for each service, and clusters come into it from near to far, none before even an idle node
 there could be the cheapest. A request then costs a look at the top instead of one at every near cluster.
 
+The entry cluster stands beside the heap and is looked at each time: which of its equally quick nodes it offers follows what BE loses
+there, and may change back and forth while no price does.
+
 It rests on two things: within a batch no price falls (`dispatch.count_in` raises them), so that a cost in the heap that is out of date is
 too low, and is corrected when it comes to the top; and a link that carries no more stays full, so that its cluster leaves the heap.
 """
@@ -40,11 +43,17 @@ def cheapest_offer(
     ranks, ranked = belief.ranks, belief.ranked
     if ranks[service, SIZE] == NOT_BEGUN:
         ranks[service, SIZE] = ranks[service, NEXT] = ranks[service, FULL_LINKS] = 0
+    home = belief.best_node[service, entry]
+    home_cost = network_s(terrain, entry, entry, service) + belief.best_price[service, entry]
     while True:
-        _take_in(terrain, belief, entry, service)
+        _take_in(terrain, belief, entry, service, home_cost)
+        top = ranked[service, 0]
+        if home >= 0 and (ranks[service, SIZE] == 0 or _before(home_cost, home, top)):
+            if home_cost <= budget_s or ranks[service, FULL_LINKS] == 0:
+                return int(home)
+            break
         if ranks[service, SIZE] == 0:
             break
-        top = ranked[service, 0]
         cluster, node = top.cluster, belief.best_node[service, top.cluster]
         cost = network_s(terrain, entry, cluster, service) + belief.best_price[service, cluster]
         if cost != top.cost or node != top.node:
@@ -66,17 +75,18 @@ def cheapest_offer(
 
 
 @inlined
-def _take_in(terrain: Terrain, belief: Belief, entry: int, service: int) -> None:
-    """Put the next clusters into the heap as long as an idle node there could be as cheap as what is at the top."""
+def _take_in(terrain: Terrain, belief: Belief, entry: int, service: int, home_cost: float) -> None:
+    """Put the next clusters into the heap as long as an idle node there could be as cheap as the top, and as the entry cluster."""
     ranks, ranked = belief.ranks, belief.ranked
     while ranks[service, NEXT] < terrain.near.shape[1]:
         cluster = terrain.near[entry, ranks[service, NEXT]]
         size = ranks[service, SIZE]
-        if size > 0 and terrain.rtt_s[entry, cluster] + terrain.work_s[service] > ranked[service, 0].cost:
+        least = terrain.rtt_s[entry, cluster] + terrain.work_s[service]
+        if least > home_cost or (size > 0 and least > ranked[service, 0].cost):
             return
         ranks[service, NEXT] += 1
         node = belief.best_node[service, cluster]
-        if node < 0:
+        if cluster == entry or node < 0:
             continue
         cost = network_s(terrain, entry, cluster, service) + belief.best_price[service, cluster]
         ranks[service, SIZE] += 1

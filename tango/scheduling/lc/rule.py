@@ -13,8 +13,8 @@ from tango.domain.requests import LcArrivals
 from tango.domain.snapshot import FleetSnapshot
 from tango.errors import UsageError
 from tango.scheduling.lc.built_in import POLICIES, traits_of
-from tango.scheduling.lc.columns import NO_NOISE, Asks, Traits, belief_of, new_choices, new_terrain
-from tango.scheduling.lc.dispatch import dispatch, set_prices
+from tango.scheduling.lc.columns import NO_NOISE, Asks, Traits, be_cores, belief_of, new_choices, new_terrain
+from tango.scheduling.lc.dispatch import dispatch, see_home, set_prices
 from tango.scheduling.lc.policy import CompiledPolicy
 from tango.scheduling.work_scale import work_at_scale_s
 from tango.settings.decisions import LcSettings
@@ -59,7 +59,9 @@ class LcRule:
             )
             belief, traits = belief_of(snapshot, observes=self.policy.observes), self.traits
             set_prices(traits, terrain, belief)
+            nowhere = np.full(len(snapshot.nodes), np.inf)
             for entry in entries.tolist():
+                see_home(traits, terrain, belief, entry, be_cores(snapshot))
                 rows = np.flatnonzero(arrivals.entry_cluster == entry)
                 dispatch(
                     traits,
@@ -72,6 +74,7 @@ class LcRule:
                     to,
                     NO_NOISE,
                 )
+                see_home(traits, terrain, belief, entry, nowhere)
         shed = to.late & (not settings.keep_late)
         node = np.where(shed, -1, to.node).astype(np.int32)
         return LcPlan(node=node, late=to.late & ~shed, shed=shed, expected_s=to.expected_s, policy=self.name)

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tango.domain.candidates import REQUESTS, SECONDS, TURNS, Weighing
+from tango.domain.candidates import BE_LOSES, REQUESTS, SECONDS, TURNS, Weighing
 from tango.domain.requests import LcArrivals
 from tango.domain.snapshot import FleetSnapshot
 from tango.scheduling.lc import c3, prequal
-from tango.scheduling.lc.columns import NO_NOISE, Ask, Asks, Belief, Terrain, belief_of, new_choices, new_terrain
-from tango.scheduling.lc.dispatch import dispatch, set_prices
+from tango.scheduling.lc.columns import NO_NOISE, Ask, Asks, Belief, Terrain, be_cores, belief_of, new_choices, new_terrain
+from tango.scheduling.lc.dispatch import dispatch, see_home, set_prices
 from tango.scheduling.lc.dsaco import CANDIDATES, LEARNED_FEATURES
 from tango.scheduling.lc.replicas import DRAWN
 from tango.scheduling.lc.rule import LcRule
@@ -113,6 +113,13 @@ class _Turn:
         found: NDArray[np.float64] = np.where(is_crowded, np.maximum(1.0, demand / belief.cores), 1.0)
         return found
 
+    @property
+    def taken_from_be(self) -> NDArray[np.float64]:
+        """(n,) `expected_time.taken_from_be`, a whole core where the entry cluster does not know."""
+        belief = self.belief
+        found: NDArray[np.float64] = np.clip(belief.be_limit + belief.demand + 1.0 - belief.cores, 0.0, 1.0)
+        return found
+
     def more_in_time(self) -> NDArray[np.float64]:
         """(n,) how many more requests each node could take within the target, counted up to `MOST_MORE`: the capacity of its arc."""
         counts_crowding, link_s = self.rule.traits.counts_crowding, self.link_s
@@ -146,6 +153,7 @@ def weigh_lc(rule: LcRule, arrivals: LcArrivals, snapshot: FleetSnapshot, settin
     )
     belief, traits = belief_of(snapshot, observes=rule.policy.observes), rule.traits
     set_prices(traits, terrain, belief)
+    see_home(traits, terrain, belief, entry, be_cores(snapshot))
     sent, turn = np.zeros((len(snapshot.services), len(snapshot.clusters))), arrivals.request_id + arrivals.epoch
     before = np.flatnonzero(arrivals.entry_cluster[:row] == entry)
     asks = Asks(arrivals.service, arrivals.target_s, turn)
@@ -160,8 +168,10 @@ def _timed(turn: _Turn, rule: str, among: NDArray[np.bool_], takes: NDArray[np.b
     own_s = turn.terrain.work_s[turn.ask.service] * np.maximum(1.0, 1.0 / cores)
     alone_s = turn.alone_s(turn.in_flight)
     parts = {"link": link_s, "its own work": own_s, "work already there": alone_s - own_s}
+    figures = {**turn.figures, "more it could take in time": turn.more_in_time()}
     if turn.rule.traits.counts_crowding:
         parts["crowding"] = turn.offered - alone_s
+        figures[BE_LOSES] = turn.taken_from_be
     return Weighing(
         policy=turn.rule.name,
         rule=rule,
@@ -170,7 +180,7 @@ def _timed(turn: _Turn, rule: str, among: NDArray[np.bool_], takes: NDArray[np.b
         unit=SECONDS,
         limit=turn.ask.budget_s,
         parts=parts,
-        figures={**turn.figures, "more it could take in time": turn.more_in_time()},
+        figures=figures,
     )
 
 

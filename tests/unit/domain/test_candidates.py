@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tango.domain.candidates import (
+    BE_LOSES,
     MOST_REFUSED,
     MOST_TOLD,
     SECONDS,
@@ -82,6 +83,12 @@ def test_the_best_stand_first_and_what_could_not_take_it_says_why() -> None:
             1,
             "c1/n2 had the least expected time to the answer, 20.0 ms, as had c1/n1; of equal ones the policy takes the first "
             "that it meets",
+        ),
+        (
+            replace(seconds(0.02, 0.02, np.inf, np.inf), figures={BE_LOSES: np.array([1.0, 0.25, 1.0, 1.0])}),
+            1,
+            "c1/n2 had the least expected time to the answer, 20.0 ms, as had c1/n1; of equal ones the policy takes the one where BE "
+            "loses least",
         ),
         (
             seconds(0.02, 0.03, np.inf, np.inf, takes=(False, True, True, True)),

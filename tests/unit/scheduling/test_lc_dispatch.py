@@ -15,7 +15,7 @@ from tango.domain.requests import LcArrivals
 from tango.domain.smallest import smallest_arrivals, smallest_snapshot
 from tango.domain.snapshot import FleetSnapshot
 from tango.scheduling.lc.columns import NO_NOISE, NO_WEIGHTS, Asks, Belief, Terrain, new_belief, new_choices
-from tango.scheduling.lc.dispatch import count_in, dispatch, set_prices
+from tango.scheduling.lc.dispatch import count_in, dispatch, see_home, set_prices
 from tango.scheduling.lc.expected_time import time_on_node_s
 from tango.scheduling.lc.rule import LcRule, lc_rule
 from tango.settings import LcSettings
@@ -33,6 +33,7 @@ class Drawn(NamedTuple):
     service: np.ndarray
     entry: np.ndarray
     budget_s: np.ndarray
+    be_cores: np.ndarray
 
 
 def drawn(seed: int, *, payloads: bool) -> Drawn:
@@ -67,11 +68,17 @@ def drawn(seed: int, *, payloads: bool) -> Drawn:
         clusters=c,
     )._replace(
         demand=np.full(n, np.nan),
+        be_limit=np.full(n, np.inf),
         free_cpu=rng.choice([0.0, 0.5, 1.0], n),
         free_memory=rng.choice([0.25, 0.5], n),
     )
     return Drawn(
-        terrain, belief, rng.integers(0, s, m).astype(np.int32), rng.integers(0, c, m), rng.choice([2, 8, 16, 64], m) / 256
+        terrain,
+        belief,
+        rng.integers(0, s, m).astype(np.int32),
+        rng.integers(0, c, m),
+        rng.choice([2, 8, 16, 64], m) / 256,
+        rng.choice([0.0, 0.5, 1.0, 4.0], n),
     )
 
 
@@ -123,7 +130,17 @@ def plain(policy: str, step: Drawn) -> tuple[list[int], list[bool], list[float]]
                 n = min(usable, key=lambda n: (score[n], n))
             else:
                 in_time = [n for n in usable if cost[n] <= budget_s and (policy == "load-greedy" or carried[n])]
-                n = min(in_time or usable, key=lambda n: (cost[n], n))
+                # Of the entry cluster's equally quick nodes the one where BE loses least; of another's the first.
+                lost = dict.fromkeys(usable, 1.0)
+                if policy == "dss-lc":
+                    for n in (n for n in usable if t.cluster_of[n] == entry):
+                        wanted = step.be_cores[n] + sum(min(in_flight[k, n], b.limit_cores[k, n]) for k in range(services)) + 1.0
+                        lost[n] = min(1.0, max(0.0, wanted - b.cores[n]))
+                offered = {
+                    c: min((cost[n], lost[n], n) for n in usable if t.cluster_of[n] == c)[2]
+                    for c in set(t.cluster_of[usable].tolist())
+                }
+                n = min(set(offered.values()) & set(in_time) or offered.values(), key=lambda n: (cost[n], n))
             chosen[r], expected[r] = n, cost[n]
             late[r] = bool(cost[n] > budget_s or (policy == "dss-lc" and not carried[n]))
             in_flight[s, n] += 1
@@ -144,6 +161,7 @@ def test_offers_of_clusters_lead_to_the_plan_of_a_look_at_every_node(policy: str
 
     set_prices(traits, step.terrain, step.belief)
     for entry in range(len(step.terrain.rtt_s)):
+        see_home(traits, step.terrain, step.belief, entry, step.be_cores)
         dispatch(
             traits,
             entry,
@@ -155,6 +173,7 @@ def test_offers_of_clusters_lead_to_the_plan_of_a_look_at_every_node(policy: str
             to,
             NO_NOISE,
         )
+        see_home(traits, step.terrain, step.belief, entry, np.full(step.belief.price.shape[1], np.inf))
 
     assert to.node.tolist() == expected[0]
     assert to.late.tolist() == expected[1]
@@ -260,6 +279,16 @@ def test_the_other_policies_do_not_know_crowding() -> None:
 
     assert lc_rule("load-greedy")(arrivals_of(1), crowded, LcSettings()).node.tolist() == [0]
     assert lc_rule("dss-lc")(arrivals_of(1), crowded, LcSettings()).node.tolist() == [1]
+
+
+def test_of_equally_quick_nodes_at_home_the_one_where_be_loses_least_is_taken() -> None:
+    """Two nodes of a core, one with a BE pod that may use half of it; abroad BE is not looked at."""
+    beside_be = replace(snapshot_of([1000.0, 1000.0], [0, 0]), be_cpu_limit=np.array([500.0, 0.0]))
+    abroad = replace(snapshot_of([0.0, 1000.0, 1000.0], [0, 1, 1]), be_cpu_limit=np.array([0.0, 500.0, 0.0]))
+
+    assert lc_rule("dss-lc")(arrivals_of(1), beside_be, LcSettings()).node.tolist() == [1]
+    assert lc_rule("load-greedy")(arrivals_of(1), beside_be, LcSettings()).node.tolist() == [0]
+    assert lc_rule("dss-lc")(arrivals_of(1), abroad, LcSettings()).node.tolist() == [1]
 
 
 # ---- policies of the entry cluster -------------------------------------------------------------------------------------
