@@ -90,7 +90,7 @@ def simulation_worker() -> SimulationWorker:
     from tango.bootstrap.sweeps import simulation_worker_of
     from tango.experiments.cells_on_workers import ClaimedCells
 
-    return simulation_worker_of(stores(), ClaimedCells(checkpoints=stores().checkpoints))
+    return simulation_worker_of(stores(), ClaimedCells(checkpoints=stores().checkpoints, kept=stores().settings.explain))
 
 
 def thread_owner() -> str:

@@ -44,6 +44,11 @@ MOST_AHEAD = 1_000
 """Requests before one that waits, of each run, up to which they are counted: each thousand costs a millisecond."""
 MOST_ON_NODE = 50
 """BE requests that are listed of a node."""
+OF_FEW = (
+    "which decision it was is not known; a simulated run keeps the candidates of some requests a second (TANGO_EXPLAIN_WEIGHED_PER_S), and "
+    "of LC those of few policies"
+)
+"""Why an ended request without a decision has no candidates."""
 _BE_POD = re.compile(r"be-r(\d+)-(\d+)-e\d+", re.ASCII)
 
 
@@ -176,7 +181,7 @@ class Explainer:
         is_lc = recorded.standing.service_class is ServiceClass.LC
         if not recorded.decided_by:
             was_decided = recorded.standing.attempts > 0 and recorded.standing.state in TERMINAL
-            return "which decision it was is not known; simulated runs keep no candidates" if was_decided else ""
+            return OF_FEW if was_decided else ""
         if not set(recorded.decided_by) <= (TELLING_LC if is_lc else TELLING_BE):
             return f"{' and '.join(recorded.decided_by)} does not tell what it weighs"
         return (

@@ -6,8 +6,8 @@ lease, and renews the lease while it simulates.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from tango.domain.outcomes import AttemptLosses, Decisions, NodeSamples, RunOutcomes, ScalingEvents
@@ -78,3 +78,5 @@ class SimulatedRows:
     samples: NodeSamples
     decisions: Decisions
     scaling: ScalingEvents
+    weighed: Mapping[int, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    """By row of `decisions` the candidates of requests that were kept of it, as `tango.domain.candidates.written` has them."""

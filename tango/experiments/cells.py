@@ -32,6 +32,7 @@ from tango.errors import CheckpointError, UsageError
 from tango.fleets import load_fleet
 from tango.fleets.catalog import parse_fleet
 from tango.learning.shipped import shipped_path
+from tango.settings import ExplainSettings
 from tango.settings.simulated import SimulationSettings
 from tango.sim.decision_costs import COSTS_FILE, recorded_costs
 from tango.sim.outcomes import SimulatedRun
@@ -145,9 +146,16 @@ def run_cell(
 
 
 def simulate_cell(
-    cell: Cell, *, own: OwnPolicies = NO_POLICIES, progress: Progress | None = None, end_when_stuck: bool = True
+    cell: Cell,
+    *,
+    own: OwnPolicies = NO_POLICIES,
+    progress: Progress | None = None,
+    end_when_stuck: bool = True,
+    kept: ExplainSettings | None = None,
 ) -> tuple[SimulatedRun, NewRequests]:
-    """The run of a cell, with its requests. Raises: CheckpointError where its checkpoint is not what it was; as `simulate`."""
+    """The run of a cell, with its requests; with `kept` it has the candidates of some.
+
+    Raises: CheckpointError where its checkpoint is not what it was; as `simulate`."""
     fleet = fleet_of(cell.fleet)
     requests = _requests(json.dumps(cell.workload.as_dict(), sort_keys=True), cell.fleet, cell.seed)
     run = simulate(
@@ -159,7 +167,7 @@ def simulate_cell(
         span_s=cell.workload.duration_s,
         progress=progress,
         end_when_stuck=end_when_stuck,
-        given=given_by(own, cell.tenants),
+        given=dataclasses.replace(given_by(own, cell.tenants), kept=kept),
     )
     return run, requests
 

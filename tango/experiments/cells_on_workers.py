@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from tango.domain.simulations import ClaimedSimulation, NewSimulation, Simulated
 from tango.errors import UsageError
 from tango.experiments.cells import Cell, evaluated, fleet_of, simulate_cell
 from tango.ports.checkpoints import CheckpointStore
+from tango.settings import ExplainSettings
 from tango.traces.workloads import is_pattern
 
 IN_SCENARIO = {("sim", "beta"), ("sim", "staleness_s")}
@@ -73,6 +74,8 @@ class ClaimedCells:
     """Computes claimed cells on this host; a `tango.control.simulation_worker.Compute`."""
 
     checkpoints: CheckpointStore
+    kept: ExplainSettings = field(default_factory=ExplainSettings)
+    """Of how many requests the candidates are kept, where the rows of a run are."""
 
     def __call__(self, claim: ClaimedSimulation, stands: Callable[[], None]) -> Simulated:
         """The cell's run with its figures. Raises: UsageError where this worker would make another result than the key promises."""
@@ -87,8 +90,14 @@ class ClaimedCells:
             # The file lies on the host of the command; the registry has it for all others.
             file = file_here(cell.checkpoint.digest, cell.checkpoint.policy, self.checkpoints)
             cell = dataclasses.replace(cell, checkpoint=file)
-        run, requests = simulate_cell(cell, progress=lambda _share, _now_s: stands())
+        kept = self.kept if claim.record else None
+        run, requests = simulate_cell(cell, progress=lambda _share, _now_s: stands(), kept=kept)
         rows = SimulatedRows(
-            outcomes=run.outcomes, losses=run.losses, samples=run.samples, decisions=run.decisions, scaling=run.scaling
+            outcomes=run.outcomes,
+            losses=run.losses,
+            samples=run.samples,
+            decisions=run.decisions,
+            scaling=run.scaling,
+            weighed=run.weighed,
         )
         return Simulated(result=evaluated(cell, run, requests), rows=rows if claim.record else None)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +47,8 @@ class SimulatedRun:
     """CPU-seconds that LC has used on all nodes, inflation by interference included."""
     be_busy_s: float = 0.0
     """Likewise BE."""
+    weighed: Mapping[int, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    """By row of `decisions` the candidates of requests that were kept of it, as `tango.domain.candidates.written` has them."""
     tenants: TenantSeries | None = None
     """What each tenant held over time, and what would have been fair; None: one tenant has had all, and none was declared."""
     lc_on_nodes: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))

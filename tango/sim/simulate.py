@@ -14,17 +14,23 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from tango.control.candidates import DecidedLc
 from tango.domain.fleet import Fleet
 from tango.domain.placement_question import PlacementQuestion
+from tango.domain.plans import BePlan
+from tango.domain.requests import BePending
 from tango.domain.resource_axis import CPU, quantity
 from tango.domain.runs import NewRequests
+from tango.domain.snapshot import FleetSnapshot
 from tango.domain.tenants import Tenant
 from tango.errors import Deadlock
 from tango.scheduling.budget import within_budget
 from tango.scheduling.lc.columns import IN_PYTHON, NO_WEIGHTS, Exploration
 from tango.scheduling.lc.rule import LcRule
+from tango.settings import ExplainSettings
 from tango.settings.simulated import SimulationSettings
 from tango.sim import engine, node_time
+from tango.sim.candidates import CandidateKeeper
 from tango.sim.codes import DISPATCH, GIVE_WAY, GROW, OVER
 from tango.sim.decision_costs import DecisionCosts, recorded_costs
 from tango.sim.failures import Outage, draw_outages
@@ -45,6 +51,7 @@ from tango.sim.views import Views
 from tango.systems import BePolicy, LcPolicy, System, be_policy, decided_be, decided_lc, lc_policy
 from tango.systems.be_waits import planned_behind_lc
 from tango.systems.registry import HOME_BE
+from tango.systems.weighing import AskedBe
 
 IDLE_TICKS = 1000
 """BE ticks without anything pending that pass in compiled code; after as many one looks whether the run is stuck."""
@@ -73,6 +80,8 @@ class Given:
     """Declared tenants by name; others have the weight 1, no quota and no guarantee."""
     waited_s: NDArray[np.float64] | float = 0.0
     """(m,) how long each request had waited when it arrived, which counts in the latencies that are measured, and is not in its target."""
+    kept: ExplainSettings | None = None
+    """Of how many requests a simulated second the candidates are kept; None: of none. What comes out is the same."""
 
 
 ALL_AS_DECLARED = Given()
@@ -155,6 +164,9 @@ class _Run:
             self._world.grow(events=1)
             push(self._world.engine.heap, self._world.engine.heap_counts, at_s, happening, node, 0, 0.0)
         self._took_s = 0.0
+        self._keeper = (
+            None if given.kept is None or given.explore is not None else CandidateKeeper(self._world, self._lc, given.kept)
+        )
         if given.explore is not None:
             self._world.engine = self._world.engine._replace(explore=given.explore)
 
@@ -190,6 +202,8 @@ class _Run:
             self._place(tick)
             # While nothing is pending and no sample is due, there is nothing to come back for.
             is_idle = world.now_s > self._span_s + self._settings.sim.be_tick_s and not world.engine.clock["pending"][0]
+            if self._keeper is not None and not is_idle:
+                self._ask_in_some(self._keeper, tick * every, (tick + 1) * every)
             self._run_until((tick + (IDLE_TICKS if is_idle else 1)) * every, ask_again=is_idle)
             tick = int(world.engine.clock["window"][0]) // every
             clock = world.engine.clock[0]
@@ -228,6 +242,18 @@ class _Run:
                 if came_back == OVER:
                     self._world.engine.clock["window"][0] = min(window, self._world.engine.clock["window"][0])
                 return
+
+    def _ask_in_some(self, keeper: CandidateKeeper, first: int, after: int) -> None:
+        """Run through those of these windows of which candidates are to be kept, with LC dispatched in Python."""
+        window = keeper.begins_at(first, after)
+        if window < 0:
+            return
+        self._run_until(window, ask_again=False)
+        keeper.asks(True)
+        while window < after and keeper.wants():
+            window += 1
+            self._run_until(window, ask_again=False)
+        keeper.asks(False)
 
     def _sample(self) -> None:
         """Mean use since the last sample; nodes without an event stand behind, so all are brought to now first."""
@@ -275,13 +301,17 @@ class _Run:
     def _decided(self, tick: int, question: PlacementQuestion) -> NDArray[np.int32]:
         """Nodes of the requests of a question, which are the first of `Lists.pending`; the engine carries the plan out."""
         cycle, pending = f"BE tick {tick} (at {self._world.now_s:g} s)", question.pending
-        plan = planned_behind_lc(
-            lambda asked, seen: decided_be(self._be, asked, seen, self._be_settings, cycle=cycle, name=self._system.be),
-            pending,
-            question.snapshot,
-            question.crowded,
-            lc_first_s=question.lc_first_s,
-        )
+        may, noted = 0 if self._keeper is None else self._keeper.takes(), list[AskedBe]()
+
+        def ask(asked: BePending, seen: FleetSnapshot) -> BePlan:
+            found = decided_be(self._be, asked, seen, self._be_settings, cycle=cycle, name=self._system.be)
+            if may:
+                noted.append(AskedBe(policy=self._be, pending=asked, snapshot=seen, plan=found))
+            return found
+
+        plan = planned_behind_lc(ask, pending, question.snapshot, question.crowded, lc_first_s=question.lc_first_s)
+        if self._keeper is not None:
+            self._keeper.placed(len(self._cycles.at_s), noted, question, plan, may=may)
         now_s, count = self._world.now_s, len(pending)
         placed = int(np.count_nonzero(plan.node >= 0))
         self._checkpoint = plan.checkpoint or self._checkpoint
@@ -305,7 +335,12 @@ class _Run:
         cycle = f"the dispatch of cluster {snapshot.clusters[home]} at {now_s:g} s"
         plan = decided_lc(self._lc, arrivals, snapshot, self._settings.lc, cycle=cycle, name=self._system.lc)
         e.choices.node[rows], e.choices.late[rows] = plan.node, plan.late
-        e.lists.shed[: len(rows)] = within_budget(plan, arrivals, snapshot.services, now_s=now_s).shed
+        plan = within_budget(plan, arrivals, snapshot.services, now_s=now_s)
+        e.lists.shed[: len(rows)] = plan.shed
+        if self._keeper is not None:
+            self._keeper.dispatched(
+                DecidedLc(run_id=0, policy=self._lc, plan=plan, arrivals=arrivals, snapshot=snapshot, settings=self._settings.lc)
+            )
 
     def _what_waits(self) -> list[str]:
         e = self._world.engine
@@ -359,6 +394,7 @@ class _Run:
             losses=losses,
             samples=self._samples.columns(len(world.node_names), world.resources),
             decisions=decisions_of(world, self._system, self._cycles),
+            weighed={} if self._keeper is None else self._keeper.by_decision(),
             scaling=scaling,
             digest=digest_of(outcomes, losses, scaling),
             events=int(clock["events"]),

@@ -7,10 +7,12 @@ simulated time says nothing about the live fleet of that time.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 import numpy as np
+import orjson
 import pyarrow as pa
 from numpy.typing import NDArray
 
@@ -29,6 +31,7 @@ from tango.domain.services import ServiceClass
 from tango.domain.simulations import SimulatedRows
 from tango.store.columns import copy_columns, known, words
 from tango.store.database import Cursor
+from tango.store.events import NEXT_DECISION
 
 MOST_SAMPLES = 200_000
 """Most rows of node samples that a run keeps; beyond, every k-th instant is kept, with all its nodes."""
@@ -38,19 +41,38 @@ _CLASSES = tuple(c.label for c in ServiceClass)
 def write_rows(cursor: Cursor, run_id: int, zero: datetime, rows: SimulatedRows) -> None:
     """Write all rows in the caller's transaction, the requests into a partition of their own. `zero` is the run's `started_at`."""
     of = rows.outcomes
+    cursor.execute(f"SELECT {NEXT_DECISION} FROM generate_series(1, %s)", (len(rows.decisions),))
+    numbers = [number for (number,) in cursor.fetchall()]
+    decided_by = _decided_by(rows, numbers)
     cursor.execute("SELECT make_request_partition(%s)", (run_id,))
-    copy_columns(cursor, f"request_{run_id}", _requests(of), run_id=run_id)
+    copy_columns(cursor, f"request_{run_id}", _requests(of, decided_by), run_id=run_id)
     cursor.execute("SELECT attach_request_partition(%s)", (run_id,))
     zero_us = round(zero.timestamp() * 1e6)
-    copy_columns(cursor, "attempt", _attempts(of, rows.losses, zero_us), run_id=run_id)
+    copy_columns(cursor, "attempt", _attempts(of, rows.losses, decided_by, zero_us), run_id=run_id)
     copy_columns(cursor, "node_sample", _samples(of, rows.samples, zero_us), run_id=run_id)
-    runs = [f"{{{run_id}}}"] * len(rows.decisions)
-    copy_columns(cursor, "decision", {"run_ids": runs, **_decisions(of, rows.decisions, zero_us)})
+    own = {"decision_id": numbers, "run_ids": [f"{{{run_id}}}"] * len(numbers), "weighed": _weighed(rows, run_id)}
+    copy_columns(cursor, "decision", {**own, **_decisions(of, rows.decisions, zero_us)})
     copy_columns(cursor, "scaling_event", _scalings(of, rows.scaling, zero_us), run_id=run_id)
 
 
-def _requests(of: RunOutcomes) -> dict[str, Any]:
+def _decided_by(rows: SimulatedRows, numbers: Sequence[int]) -> dict[tuple[int, int], int]:
+    """(request, epoch) -> the decision that began this attempt, of those whose candidates are kept; of others nobody asks for it."""
+    return {(one["request_id"], one["epoch"]): numbers[row] for row, kept in rows.weighed.items() for one in kept}
+
+
+def _weighed(rows: SimulatedRows, run_id: int) -> pa.Array:
+    """Candidates as JSON, under the number that the run has here; NULL for decisions without."""
+    texts = [
+        orjson.dumps([{**one, "run_id": run_id} for one in kept]).decode() if (kept := rows.weighed.get(row)) else None
+        for row in range(len(rows.decisions))
+    ]
+    return pa.array(texts, pa.string())
+
+
+def _requests(of: RunOutcomes, decided_by: Mapping[tuple[int, int], int]) -> dict[str, Any]:
+    last = [decided_by.get(at) for at in enumerate(of.epoch.tolist())]
     return {
+        "decision_id": pa.array(last, pa.int64()),
         "request_id": np.arange(len(of), dtype=np.int32),
         "class": words(of.service_class, _CLASSES),
         "service": words(of.service, of.services),
@@ -70,7 +92,7 @@ def _requests(of: RunOutcomes) -> dict[str, Any]:
     }
 
 
-def _attempts(of: RunOutcomes, losses: AttemptLosses, zero_us: int) -> dict[str, Any]:
+def _attempts(of: RunOutcomes, losses: AttemptLosses, decided_by: Mapping[tuple[int, int], int], zero_us: int) -> dict[str, Any]:
     """Rows of the attempts that ended without a counted result; the epoch numbers the losses of each request from 1."""
     request = np.zeros(0, np.int64) if losses.request is None else losses.request
     order = np.argsort(request, kind="stable")
@@ -89,6 +111,7 @@ def _attempts(of: RunOutcomes, losses: AttemptLosses, zero_us: int) -> dict[str,
         "node": words(losses.node, of.nodes),
         "outcome": words(np.where(last, of.state[request], len(STATES) + is_free), (*STATES, "requeued", "returned")),
         "reason": words(losses.reason, losses.reasons),
+        "decision_id": pa.array([decided_by.get(at) for at in zip(request.tolist(), epoch.tolist(), strict=True)], pa.int64()),
         "work_lost_s": losses.work_lost_s,
         "ended_at": _at(losses.at_s, zero_us),
     }

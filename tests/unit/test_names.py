@@ -92,7 +92,10 @@ ONE_MEANING = {
         "to give a verdict in a comparison; networks are validated, plans are checked, a kubelet decides",
     ),
     r"world$": (
-        ("tango/bench/", *(f"tango/sim/{name}.py" for name in ("views", "simulate", "records", "outcomes", "tenancy"))),
+        (
+            "tango/bench/",
+            *(f"tango/sim/{name}.py" for name in ("views", "simulate", "records", "outcomes", "tenancy", "candidates")),
+        ),
         "live or simulated; what is simulated is a `SimulationState`",
     ),
 }

@@ -16,6 +16,7 @@ from tango.domain.snapshot import FleetSnapshot
 from tango.scheduling.be_policies import place_load_greedy
 from tango.scheduling.lc.rule import LcRule, lc_rule
 from tango.settings import BeSettings, LcSettings, Settings, SimSettings
+from tango.sim.candidates import ALIKE_IN_PYTHON
 from tango.sim.simulate import Given, simulate
 from tests.fakes.sim_worlds import MIXES, draw_sim_world, fleet_of, requests_of
 from tests.long import example_count
@@ -23,7 +24,7 @@ from tests.long import example_count
 
 @pytest.mark.parametrize(
     "rule",
-    [lc_rule(name) for name in ("load-greedy", "dss-lc", "ceres", "round-robin", "least-request", "waterfall")],
+    [lc_rule(name) for name in ALIKE_IN_PYTHON],
     ids=lambda rule: rule.name,
 )
 @given(seed=st.integers(0, 1_000_000))
