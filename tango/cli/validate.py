@@ -67,7 +67,7 @@ def validate(words: tuple[str, ...], short: bool, live_s: float | None, seed: in
     if live_s is not None:
         if words or short:
             raise UsageError("--live has cells of its own; leave GROUP and --short out")
-        from tango.bench.theory import measure
+        from tango.bench.live_validation import measure
 
         _show(measure(seconds=live_s, seed=seed, told=say), output)
         return

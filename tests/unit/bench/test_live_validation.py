@@ -9,7 +9,7 @@ import os
 import numpy as np
 import pytest
 
-from tango.bench.theory import BATCH_S, MODELS, WORK_S, LiveModel, ServedOnNode, compared
+from tango.bench.live_validation import BATCH_S, MODELS, WORK_S, LiveModel, ServedOnNode, compared
 from tango.validation.distributions import DETERMINISTIC, EXPONENTIAL
 from tango.validation.estimates import Agreement
 from tango.validation.exact_sharing import shared_sojourns_s
