@@ -460,7 +460,7 @@ def twin(fleet: str, seconds: float, only: tuple[int, ...], output: str) -> None
 
 
 @bench.command()
-@click.option("--fleet", default="demo", show_default=True, help="Fleet to start.")
+@click.option("--fleet", default="demo", show_default=True, help="Fleet to start.", shell_complete=names.FLEETS)
 @click.option("--seconds", type=Real(10, 3600), default=60.0, show_default=True, help="Arrivals of each run, trace time.")
 @click.option("--only", type=Whole(1), multiple=True, help="Pair number N of the ten; may be repeated.  [default: all]")
 @output_option()

@@ -25,7 +25,8 @@ from tango.domain.resource_axis import MAY_RUN, lacks, quantity
 from tango.domain.snapshot import FleetSnapshot
 from tango.domain.why_pending import obstacles
 from tango.ports.events import EventLog
-from tango.settings import ExplainSettings, LcSettings
+from tango.settings.decisions import LcSettings
+from tango.settings.explaining import ExplainSettings
 from tango.systems import LcPolicy
 from tango.systems.weighing import AskedBe, weighed_be, weighed_lc
 

@@ -32,7 +32,7 @@ from tango.errors import CheckpointError, UsageError
 from tango.fleets import load_fleet
 from tango.fleets.catalog import parse_fleet
 from tango.learning.shipped import shipped_path
-from tango.settings import ExplainSettings
+from tango.settings.explaining import ExplainSettings
 from tango.settings.simulated import SimulationSettings
 from tango.sim.decision_costs import COSTS_FILE, recorded_costs
 from tango.sim.outcomes import SimulatedRun

@@ -16,7 +16,7 @@ from tango.domain.simulations import ClaimedSimulation, NewSimulation, Simulated
 from tango.errors import UsageError
 from tango.experiments.cells import Cell, evaluated, fleet_of, simulate_cell
 from tango.ports.checkpoints import CheckpointStore
-from tango.settings import ExplainSettings
+from tango.settings.explaining import ExplainSettings
 from tango.traces.workloads import is_pattern
 
 IN_SCENARIO = {("sim", "beta"), ("sim", "staleness_s")}

@@ -17,7 +17,7 @@ from tango.domain.placement_question import PlacementQuestion
 from tango.domain.plans import BePlan
 from tango.scheduling.lc.columns import ELSEWHERE
 from tango.scheduling.lc.rule import LcRule
-from tango.settings import ExplainSettings
+from tango.settings.explaining import ExplainSettings
 from tango.sim.simulation_state import SimulationState
 from tango.systems import LcPolicy
 from tango.systems.weighing import AskedBe

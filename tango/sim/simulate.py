@@ -27,7 +27,7 @@ from tango.errors import Deadlock
 from tango.scheduling.budget import within_budget
 from tango.scheduling.lc.columns import IN_PYTHON, NO_WEIGHTS, Exploration
 from tango.scheduling.lc.rule import LcRule
-from tango.settings import ExplainSettings
+from tango.settings.explaining import ExplainSettings
 from tango.settings.simulated import SimulationSettings
 from tango.sim import engine, node_time
 from tango.sim.candidates import CandidateKeeper

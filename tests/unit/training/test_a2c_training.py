@@ -94,7 +94,7 @@ def test_actor_critic_comes_to_choose_what_is_paid_for() -> None:
     """Without a teacher: a node that is worth more is chosen more often after some steps, in states of other runs as well."""
     torch.manual_seed(3)
     network = PlacementNetwork(16)
-    played, others = rollouts(3, episode_s=20.0), rollouts(3, episode_s=15.0)
+    played, others = rollouts(6, episode_s=20.0), rollouts(6, episode_s=15.0)
     counts = np.bincount([int(tick.chosen[0]) for run in played for tick in run.ticks if len(tick.chosen)])
     node = int(np.argmax(counts))
     assert counts[node] >= 2

@@ -137,7 +137,7 @@ def test_imitation_brings_a_network_to_its_teacher() -> None:
     torch.manual_seed(2)
     network = PlacementNetwork(16)
     recorder = Recorder(network, np.random.default_rng(1))
-    run_be_episode(draw_be_episode(2, _short()), recorder)
+    run_be_episode(draw_be_episode(3, _short()), recorder)
     optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
     before = imitate(network, optimizer, recorder.ticks, 1, np.random.default_rng(0))["as_teacher"]
     imitate(network, optimizer, recorder.ticks, 150, np.random.default_rng(1))

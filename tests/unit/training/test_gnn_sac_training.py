@@ -161,7 +161,7 @@ def test_a_replay_comes_back_from_its_state() -> None:
 def test_the_shipped_network_places_better_than_chance() -> None:
     """On episodes of the test seeds its reward is above that of any node that fits, with the whole 95 % interval."""
     network = load_checkpoint(shipped_path("gnn-sac"), "gnn-sac").network
-    episodes = [draw_be_episode(seed, Curriculum(episode_s=30.0)) for seed in TEST[:12]]
+    episodes = [draw_be_episode(seed, Curriculum(episode_s=30.0)) for seed in TEST[:36]]
     gains = [advantage(run_be_episode(e, Placing(network)), run_be_episode(e, at_random())) for e in episodes]
 
     gain, margin = paired(np.array(gains), np.zeros(len(gains)))
