@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
@@ -42,6 +42,8 @@ STUDY_COLUMNS = (
     ListColumn("high", show=lambda value: f"{value:+.2f}", justify="right", priority=5),
     ListColumn("seconds", show=lambda value: f"{value:.2f}", justify="right", priority=3),
 )
+
+T = TypeVar("T")
 
 TWIN_COLUMNS = (
     ListColumn("run", priority=10),
@@ -433,10 +435,26 @@ def fgd(
     print_rows(rows, STUDY_COLUMNS, output)
 
 
+def _live_run_options(command: Callable[..., None]) -> Callable[..., None]:
+    """What is run live, of ten things that stand in a row."""
+    for option in (
+        click.option("--only", type=Whole(1), multiple=True, help="Number N of the ten; may be repeated.  [default: all]"),
+        click.option("--seconds", type=Real(10, 3600), default=60.0, show_default=True, help="Arrivals of each run, trace time."),
+        click.option("--fleet", default="demo", show_default=True, help="Fleet to start.", shell_complete=names.FLEETS),
+    ):
+        command = option(command)
+    return command
+
+
+def _numbered(ten: Sequence[T], only: Sequence[int]) -> Sequence[T]:
+    """Those of these numbers, from 1 on; all without numbers. Raises: UsageError for a number beyond them."""
+    if beyond := [number for number in only if number > len(ten)]:
+        raise UsageError(f"there is no number {beyond[0]}, expected 1 to {len(ten)}")
+    return [ten[number - 1] for number in only] or ten
+
+
 @bench.command()
-@click.option("--fleet", default="demo", show_default=True, help="Fleet to start.", shell_complete=names.FLEETS)
-@click.option("--seconds", type=Real(10, 3600), default=60.0, show_default=True, help="Arrivals of each run, trace time.")
-@click.option("--only", type=Whole(1), multiple=True, help="Run number N of the ten; may be repeated.  [default: all]")
+@_live_run_options
 @output_option()
 def twin(fleet: str, seconds: float, only: tuple[int, ...], output: str) -> None:
     """Ten different runs, each done twice live and simulated from its own rows: how far are simulation and run apart?
@@ -450,9 +468,7 @@ def twin(fleet: str, seconds: float, only: tuple[int, ...], output: str) -> None
     """
     from tango.bench.twin import TWINS, measure
 
-    if beyond := [number for number in only if number > len(TWINS)]:
-        raise UsageError(f"there is no run {beyond[0]}, expected 1 to {len(TWINS)}")
-    chosen = [TWINS[number - 1] for number in only] or TWINS
+    chosen = _numbered(TWINS, only)
     figures = [figure for of_run in measure(fleet=fleet, seconds=seconds, twins=chosen, told=say) for figure in of_run]
     print_rows([dataclasses.asdict(figure) for figure in figures], TWIN_COLUMNS, output)
     if not figures or not all(figure.passed for figure in figures):
@@ -460,9 +476,7 @@ def twin(fleet: str, seconds: float, only: tuple[int, ...], output: str) -> None
 
 
 @bench.command()
-@click.option("--fleet", default="demo", show_default=True, help="Fleet to start.", shell_complete=names.FLEETS)
-@click.option("--seconds", type=Real(10, 3600), default=60.0, show_default=True, help="Arrivals of each run, trace time.")
-@click.option("--only", type=Whole(1), multiple=True, help="Pair number N of the ten; may be repeated.  [default: all]")
+@_live_run_options
 @output_option()
 def forecast(fleet: str, seconds: float, only: tuple[int, ...], output: str) -> None:
     """Ten pairs of systems on recorded traffic: does the one that the simulation says do better live?
@@ -477,9 +491,7 @@ def forecast(fleet: str, seconds: float, only: tuple[int, ...], output: str) -> 
     """
     from tango.bench.forecasts import PAIRS, measure
 
-    if beyond := [number for number in only if number > len(PAIRS)]:
-        raise UsageError(f"there is no pair {beyond[0]}, expected 1 to {len(PAIRS)}")
-    chosen = [PAIRS[number - 1] for number in only] or PAIRS
+    chosen = _numbered(PAIRS, only)
     found = [one for of_pair in measure(fleet=fleet, seconds=seconds, pairs=chosen, told=say) for one in of_pair]
     print_rows([dataclasses.asdict(one) for one in found], FORECAST_COLUMNS, output)
     if not found or any(one.outcome == "wrong" for one in found):

@@ -22,7 +22,7 @@ from tango.domain.calls import Accepted, CallerRequest, key_taken
 from tango.domain.identity import RequestKey
 from tango.domain.requests import Batch, Reason, batches_of
 from tango.domain.services import ServiceClass
-from tango.errors import BrokerUnavailable, TangoError
+from tango.errors import BrokerUnavailable, StoreUnavailable, TangoError
 from tango.gateway.tracing import GatewayTracing
 from tango.gateway.waiting import Waiting, WaitingCallers
 from tango.ports.callers import CallerRequests
@@ -36,6 +36,9 @@ WITHDRAWN_TOGETHER = 1000
 OPENED_WITHIN_S, LOOK_S = 2.5, 0.1
 """Seconds that a caller waits for a live run to be opened, and between two looks. The agent asks the centre twice a second for one, and for
 numbers right after; where it cannot reach the centre callers are told soon."""
+KEPT_WITHIN_S = 10.0
+"""Seconds that a caller waits for his request to have a row, and to be on the disk where it must be. The journal's own lock is waited for
+half as long; a disk that takes longer hangs, and whoever waited on would hold one of the gateway's places for it."""
 TELL_AGAIN_S = 1.0
 """Seconds between two tries to publish while the broker is away."""
 
@@ -98,7 +101,14 @@ class GatewayIntake:
         """
         arrival = _Arrival(request, self._loop.create_future(), waiting)
         self._arrivals.put(arrival)
-        return await arrival.accepted
+        try:
+            async with asyncio.timeout(KEPT_WITHIN_S):
+                return await arrival.accepted
+        except TimeoutError as error:
+            raise StoreUnavailable(
+                f"the journal of cluster {self._cluster} has not kept the request within {KEPT_WITHIN_S:g} s: its disk hangs; whether it "
+                "will be served is not known, and under a key it may be sent again"
+            ) from error
 
     async def opening(self) -> None:
         """Wait until a live run is open here, `OPENED_WITHIN_S` at the most: the first caller of all has one opened, and is served in
@@ -186,6 +196,8 @@ class GatewayIntake:
                 self._callers.leave(arrival.waiting)
                 if not self._callers.is_awaited(of.key):
                     self.withdraw(of.key, arrival.waiting.left_for(at_s=self._loop.time()))
+            elif not arrival.request.key:
+                self.withdraw(of.key, Reason.CALLER_GONE)  # nobody was told its number, and nobody can come back for it
 
     # ---- the thread that waits for the disk
 

@@ -99,7 +99,9 @@ async def _told(gateway: Gateway, request: web.Request, handler: Handler) -> web
     except StoreUnavailable as error:
         log.warning("journal_away", cluster=gateway.cluster, error=str(error))
         problem = Problem(
-            Trouble.JOURNAL_AWAY, "the journal of this cluster cannot be used; nothing was accepted", retry_after_s=again_s
+            Trouble.JOURNAL_AWAY,
+            "the journal of this cluster cannot be used, so that nobody can say whether this will be served; send it again under its key",
+            retry_after_s=again_s,
         )
     except web.HTTPException as error:
         problem = _of_http(error, request)

@@ -40,6 +40,9 @@ class MemoryCallers:
         self.together: list[int] = []
         """How many requests each transaction accepted."""
         self.is_disk_broken = False
+        self.disk = threading.Event()
+        """Cleared: the disk hangs."""
+        self.disk.set()
         self.on_disk = 0
         """How many rows there were when the disk was last waited for."""
 
@@ -55,6 +58,7 @@ class MemoryCallers:
 
     def wait_for_disk(self) -> None:
         """Counted, with how many rows there were."""
+        self.disk.wait()
         with self._here():
             if self.is_disk_broken:
                 raise StoreUnavailable("the journal cannot be written to its disk")

@@ -20,6 +20,7 @@ from tango.domain.identity import RequestKey
 from tango.domain.requests import RequestState
 from tango.domain.services import ServiceClass
 from tango.domain.tokens import KnownToken, digest_of
+from tango.gateway import intake
 from tango.settings import CallSettings, GatewaySettings
 from tests.fakes.caller_requests import RUN
 from tests.fakes.gateway_rig import BLUE, JOBS_ONLY, TOKEN, Served, gateway_rig
@@ -863,6 +864,21 @@ async def test_what_cannot_be_brought_to_the_disk_is_not_accepted(tmp_path: Path
 
         assert (status, word) == (503, "journal-away")
         assert rig.served == []
+
+
+async def test_a_disk_that_hangs_is_not_waited_for_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """503 to one who has only a number to come back with: he holds none of the gateway's places for it, and others are served."""
+    monkeypatch.setattr(intake, "KEPT_WITHIN_S", 0.2)
+    async with gateway_rig(tmp_path, lambda _: Served(parts=[b"done"])) as rig:
+        rig.journal.disk.clear()
+        try:
+            status, word, _ = await rig.problem("POST", "/s/web/", headers={"Prefer": "respond-async"}, data=b"x")
+            served = await rig.call("POST", "/s/web/", headers=SLOW, data=b"y")
+        finally:
+            rig.journal.disk.set()
+
+        assert (status, word) == (503, "journal-away")
+        assert served[0] == 200  # whoever waits for his answer does not wait for the disk
 
 
 async def test_an_answer_that_is_not_there_yet_or_never_will_be_is_told_apart(tmp_path: Path) -> None:
